@@ -1,0 +1,38 @@
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help venv ablation test check ui lock
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "got $$($(PYTHON) --version), expected Python 3.11 or later: make venv PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+venv: .venv/.installed  ## make .venv from the pinned lock
+
+ablation: venv  ## run the LSTM ablation on the bundled prices
+	$(BIN)/python -m farm.sweep ablation
+
+test: check  ## run the checks and the whole test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: venv  ## lint, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: venv  ## open the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+lock:  ## resolve the newest allowed versions anew and write requirements.lock
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 setuptools
+	.venv-lock/bin/python -m pip install --quiet '.[dev]'
+	.venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock

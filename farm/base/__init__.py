@@ -1,0 +1,1 @@
+"""The ground floor: types, configs, registries, search spaces and errors."""

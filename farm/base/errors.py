@@ -1,0 +1,68 @@
+"""The two kinds of failure a person can mend: bad input, and a trial that broke."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; shown as one line, exit code 2.
+
+    The message says what was got, what was expected and what to do.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known names are meant, closest first.
+
+    Parameters
+    ----------
+    name
+        What was asked for.
+    known
+        The names that exist.
+
+    Returns
+    -------
+    str
+        ``"did you mean 'x'? known: ..."`` or ``"known: ..."``.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5) or [
+        n for n in names if n.lower() == name.lower() or n.rsplit(".", 1)[-1] == name
+    ]
+    listing = "known: " + (", ".join(names) if names else "none")
+    return f"did you mean {close[0]!r}? {listing}" if close else listing
+
+
+def one_line(error: ValidationError, what: str, known: Iterable[str] = ()) -> str:
+    """Turn the first complaint of a pydantic error into one line.
+
+    Parameters
+    ----------
+    error
+        What pydantic raised.
+    what
+        The thing that was being made, such as ``"model lstm"``.
+    known
+        The field names that exist, for an unknown key.
+
+    Returns
+    -------
+    str
+        ``what: field: got X, expected Y``.
+    """
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{what}: unknown key {path!r}: {nearest(path.rsplit('.', 1)[-1], known)}"
+    if first["type"] == "missing":
+        return f"{what}: {path!r} is missing: give it a value"
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    where = f"{what}: {path}" if path else what
+    return f"{where}: got {first['input']!r}, expected {expected}"

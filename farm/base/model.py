@@ -1,0 +1,85 @@
+"""What every model and baseline is: it learns from two blocks and forecasts a third."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar
+
+import numpy.typing as npt
+from pydantic import BeforeValidator, SerializeAsAny
+
+from farm.base.config import Config
+from farm.base.registry import Registry, resolve
+from farm.base.types import Forecast, Windows
+
+State = dict[str, npt.NDArray[Any]]
+
+
+class Model(ABC):
+    """A forecaster.
+
+    Its life, in call order: built by its config; taught (`Estimator.fit`, or the training loop
+    for a network); `predict` on any block; `state` into the store and `load_state` back.
+    """
+
+    @abstractmethod
+    def predict(self, windows: Windows) -> Forecast:
+        """Forecast the target of each sample from what was known before it.
+
+        Parameters
+        ----------
+        windows
+            B samples.
+
+        Returns
+        -------
+        Forecast
+            B forecasts; sample ``b`` depends on ``windows.x[b]`` and
+            ``windows.series[: windows.position[b]]`` alone.
+        """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Give all that was learnt, as arrays."""
+
+    @abstractmethod
+    def load_state(self, state: State) -> None:
+        """Take back what `state` gave; the forecasts are then equal to the bit."""
+
+
+class Estimator(Model):
+    """A model that fits itself in one call."""
+
+    @abstractmethod
+    def fit(self, train: Windows, val: Windows) -> None:
+        """Learn.
+
+        Parameters
+        ----------
+        train
+            Samples to learn from.
+        val
+            Later samples, for choosing a setting; a model without settings leaves them alone.
+        """
+
+
+class ModelConfig(Config):
+    """Config of a model; it builds the model it describes."""
+
+    name: str
+    trained: ClassVar[bool] = False  # by the training loop, with a seed
+    quantile_levels: ClassVar[tuple[float, ...]] = ()
+
+    def build(self, n_features: int, lookback: int) -> Model:
+        """Make the untrained model.
+
+        Parameters
+        ----------
+        n_features, lookback
+            F and T of the windows it will see.
+        """
+        raise NotImplementedError(f"{type(self).__name__} builds nothing")
+
+
+MODELS: Registry[type[ModelConfig]] = Registry("model")
+AnyModel = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(lambda value: resolve(MODELS, value))]

@@ -1,0 +1,179 @@
+"""What a sweep file is written with: ranges, variants and the sweep itself.
+
+This module imports neither torch, ray nor mlflow, so that listing the sweeps is immediate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from annotated_types import Ge, GroupedMetadata, Le
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from farm.base.errors import UserError
+
+
+@dataclass(frozen=True)
+class Float(GroupedMetadata):
+    """A range of real numbers, both ends included.
+
+    On a config field (``Annotated[float, Float(0, 1)]``) it is the field's valid range; in a
+    sweep it narrows that range to what is searched.
+
+    Parameters
+    ----------
+    low, high
+        The ends of the range.
+    log
+        Whether to draw on a logarithmic scale.
+
+    Raises
+    ------
+    UserError
+        If the range is upside down, or logarithmic and not positive.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a range nothing can be drawn from."""
+        if not self.low < self.high:
+            raise UserError(f"range {self.low}..{self.high}: expected the low end below the high; swap them")
+        if self.log and self.low <= 0:
+            raise UserError(f"range {self.low}..{self.high}: a logarithmic range needs a positive low end")
+
+    def __iter__(self) -> Iterator[object]:
+        """Give pydantic the two bounds to hold values to."""
+        yield Ge(self.low)
+        yield Le(self.high)
+
+
+@dataclass(frozen=True)
+class Int(Float):
+    """A range of whole numbers, both ends included; see `Float`."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A set of named options.
+
+    Parameters
+    ----------
+    options
+        The values to choose from, each once.
+    """
+
+    options: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty or repeated set of options."""
+        if len(self.options) == 0 or len(set(map(repr, self.options))) != len(self.options):
+            raise UserError(f"choice {self.options!r}: expected at least one option, each once")
+
+
+Range = Float | Int | Choice
+
+
+class _Declaration(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Variant(_Declaration):
+    """A named set of config values: one row of the table a sweep ends with.
+
+    Parameters
+    ----------
+    name
+        The row's name: letters, digits, ``-``, ``_``, ``.`` and space.
+    values
+        Config values by dotted key, such as ``{"model.name": "lstm", "study.features": "raw"}``.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.\- ]*$", max_length=80)
+    values: dict[str, Any]
+
+
+class Resources(_Declaration):
+    """What one trial may use; outside the signature.
+
+    Parameters
+    ----------
+    cpu
+        Cores. A trial computes on one thread, so more than one only thins out a node.
+    gpu
+        Fraction of a GPU, used only where the cluster has one.
+    """
+
+    cpu: float = Field(default=1.0, gt=0)
+    gpu: float = Field(default=0.25, ge=0)
+
+
+class Sweep(_Declaration):
+    """A typed declaration of trials: every variant and baseline on every replicate.
+
+    Parameters
+    ----------
+    title
+        One line for the list of sweeps.
+    question
+        What the sweep is to answer, in a sentence.
+    common
+        Config values by dotted key that every trial shares; ``study.name`` is required.
+    variants, baselines
+        The rows of the table. A baseline is a variant that the others are compared with.
+    references
+        The baselines, by name, that each variant's skill is measured against; the first one is
+        the one to beat.
+    tickers, market, start, end
+        The part of the bundled panel that is used; ``start`` and ``end`` are ISO dates, both
+        included. They do not apply to a user's own panel, except ``market``.
+    seeds
+        Number of seeds of each variant: 0, 1, ...
+    quick
+        Values that replace those above under ``--quick``: ``tickers``, ``seeds``, and config
+        values by dotted key in ``common``.
+    ranges
+        What ``--samples`` draws from, by dotted key.
+    resources
+        What one trial may use.
+
+    Raises
+    ------
+    UserError
+        If a name is used twice or a reference is not a baseline.
+    """
+
+    title: str
+    question: str
+    common: dict[str, Any]
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    baselines: tuple[Variant, ...] = Field(min_length=1)
+    references: tuple[str, ...] = Field(min_length=1)
+    tickers: tuple[str, ...]
+    market: str
+    start: str | None = None
+    end: str | None = None
+    seeds: int = Field(default=3, ge=1)
+    quick: dict[str, Any] = Field(default_factory=dict)
+    ranges: dict[str, Range] = Field(default_factory=dict)
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _names_are_sound(self) -> Self:
+        names = [row.name for row in (*self.variants, *self.baselines)]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise UserError(f"sweep {self.title!r}: the name {doubled[0]!r} is used twice; rename one")
+        missing = set(self.references) - {row.name for row in self.baselines}
+        if missing:
+            raise UserError(
+                f"sweep {self.title!r}: the reference {min(missing)!r} is not among its baselines; add it"
+            )
+        return self

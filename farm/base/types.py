@@ -1,0 +1,137 @@
+"""What flows between the floors: windows in, forecasts out.
+
+Shape letters: B samples, T time steps, F features, Q quantile levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
+Dates = npt.NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """One block of a study's samples, in time order.
+
+    Sample ``b`` may use ``x[b]`` and ``series[: position[b]]``, which is everything known before
+    its target ``y[b] == series[position[b]]``.
+
+    Parameters
+    ----------
+    x
+        Inputs, (B, T, F) float32, scaled with statistics of the training block. A strided view of
+        one array: nothing is copied per window.
+    y
+        Targets, (B,) float32, unscaled.
+    times
+        Dates of the targets, (B,).
+    features
+        Names of the F features.
+    series
+        The target series from its beginning to the end of this block, float64, unscaled.
+    position
+        Where each target stands in `series`, (B,).
+    """
+
+    x: Floats
+    y: Floats
+    times: Dates
+    features: tuple[str, ...]
+    series: Floats
+    position: Ints
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.y)
+
+    def take(self, keep: slice) -> Windows:
+        """Give a contiguous part of the block, without copying."""
+        return replace(
+            self, x=self.x[keep], y=self.y[keep], times=self.times[keep], position=self.position[keep]
+        )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a model says of a block of samples.
+
+    Parameters
+    ----------
+    point
+        Point forecast, (B,), in the unit of the target.
+    quantiles
+        Quantile forecasts, (B, Q), non-decreasing along Q; None for a model without them.
+    levels
+        The Q quantile levels, increasing, in (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, a value is not finite or quantiles cross.
+    """
+
+    point: Floats
+    quantiles: Floats | None = None
+    levels: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Hold the forecast to its shape, finiteness and order."""
+        if not np.isfinite(self.point).all():
+            broken = int((~np.isfinite(self.point)).sum())
+            raise ValueError(f"{broken} of {self.point.size} point forecasts are not finite")
+        if (self.quantiles is None) != (self.levels == ()):
+            raise ValueError("quantiles and levels come together or not at all")
+        if self.quantiles is None:
+            return
+        if self.quantiles.shape != (len(self.point), len(self.levels)):
+            expected = (len(self.point), len(self.levels))
+            raise ValueError(f"quantiles have shape {self.quantiles.shape}, expected {expected}")
+        if not np.isfinite(self.quantiles).all():
+            raise ValueError("a quantile forecast is not finite")
+        if (np.diff(self.quantiles, axis=1) < 0).any():
+            raise ValueError("quantile forecasts cross")
+
+
+class TestBlockReused(RuntimeError):
+    """The test block was asked for a second time: a fault of the program."""
+
+    __test__ = False  # not a test case, whatever pytest makes of the name
+
+
+@dataclass
+class Dataset:
+    """Training, validation and test blocks of one trial.
+
+    Parameters
+    ----------
+    train, val
+        Blocks a model may learn from and be selected on.
+    scaler
+        Mean and scale of each feature on training rows, each (F,), needed to use a stored model.
+    """
+
+    train: Windows
+    val: Windows
+    scaler: tuple[Floats, Floats]
+    _test: Windows = field(repr=False)
+    _opened: bool = field(default=False, repr=False)
+
+    def open_test(self) -> Windows:
+        """Hand out the test block, once, after model selection.
+
+        Raises
+        ------
+        TestBlockReused
+            If it was handed out before.
+        """
+        if self._opened:
+            raise TestBlockReused("the test block is read once, after model selection")
+        self._opened = True
+        return self._test

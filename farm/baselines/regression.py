@@ -1,0 +1,269 @@
+"""Regressions on the features of the last days of the window."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression, Ridge
+
+from farm.base.errors import UserError
+from farm.base.model import MODELS, Estimator, ModelConfig, State
+from farm.base.registry import component
+from farm.base.search_space import Float, Int
+from farm.base.types import Floats, Forecast, Windows
+
+# The features are scaled, so the largest eigenvalue of their Gram matrix is about samples x lags
+# (some 1e4 for five years of days). The grid reaches well above it, where the forecast is
+# all but the mean, as the best forecast of a return often is.
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(-2, 6, 17))
+
+
+def design(windows: Windows, lags: int) -> Floats:
+    """Lay the last days of each window out in one row.
+
+    Parameters
+    ----------
+    windows
+        B samples of F features.
+    lags
+        Days to take, counted from the end of the window.
+
+    Returns
+    -------
+    Floats
+        (B, lags * F) float64, oldest day first, a day's features side by side.
+    """
+    return windows.x[:, -lags:, :].reshape(len(windows), -1).astype(np.float64)
+
+
+def target(windows: Windows) -> Floats:
+    """Give the targets, (B,) float64."""
+    return windows.y.astype(np.float64)
+
+
+def check_lags(model: str, lags: int, lookback: int) -> int:
+    """Hold the number of lags to the length of the window.
+
+    Raises
+    ------
+    UserError
+        If the window is too short.
+    """
+    if lags > lookback:
+        raise UserError(
+            f"model {model}: lags: got {lags}, expected at most the lookback of {lookback}; lower it"
+        )
+    return lags
+
+
+class LinearForecaster(Estimator):
+    """A linear function of the last days' features, by least squares.
+
+    Without penalties it is ordinary least squares (the solution of least norm where features are
+    collinear). With penalties it is ridge regression [1]_, one fit for each; the one with the least
+    squared error on the validation block is kept. Nothing is fitted on the validation block, as for
+    every other model.
+
+    Parameters
+    ----------
+    lags
+        Days of the window to read.
+    alphas
+        L2 penalties to choose from; the intercept is not penalised. Empty for least squares.
+
+    References
+    ----------
+    .. [1] Hoerl and Kennard (1970), Ridge Regression, Technometrics 12(1).
+    """
+
+    _coef: Floats
+    _intercept: float
+
+    def __init__(self, lags: int, alphas: tuple[float, ...] = ()) -> None:
+        self._lags = lags
+        self._alphas = alphas
+
+    def fit(self, train: Windows, val: Windows) -> None:
+        """Fit on the training block and choose the penalty on the validation block.
+
+        Parameters
+        ----------
+        train, val
+            Samples with finite features and targets.
+
+        Raises
+        ------
+        ValueError
+            If a feature or a target is NaN or infinite.
+        """
+        X, y = design(train, self._lags), target(train)
+        if self._alphas:
+            X_val, y_val = design(val, self._lags), target(val)
+            fits = [Ridge(alpha=alpha).fit(X, y) for alpha in self._alphas]
+            best = min(fits, key=lambda fit: float(np.mean((fit.predict(X_val) - y_val) ** 2)))
+        else:
+            best = LinearRegression().fit(X, y)
+        self._coef = best.coef_
+        self._intercept = float(best.intercept_)
+
+    def predict(self, windows: Windows) -> Forecast:
+        """Evaluate the linear function.
+
+        Parameters
+        ----------
+        windows
+            B samples.
+
+        Returns
+        -------
+        Forecast
+            Point forecasts, (B,) float64, in the unit of the target.
+        """
+        # A matrix product rounds a row differently with the number of rows; a sum of its own does not,
+        # so a forecast is the same to the bit whatever it is made together with.
+        return Forecast(point=(design(windows, self._lags) * self._coef).sum(axis=1) + self._intercept)
+
+    def state(self) -> State:
+        """Give the coefficients, (lags * F,), and the intercept, (1,)."""
+        return {"coef": self._coef, "intercept": np.array([self._intercept])}
+
+    def load_state(self, state: State) -> None:
+        """Take coefficients and intercept back."""
+        self._coef = state["coef"]
+        self._intercept = float(state["intercept"][0])
+
+
+class GradientBoosting(Estimator):
+    """Boosted regression trees [1]_ on the last days' features, in scikit-learn's histogram form [2]_.
+
+    The number of trees is the one, from 1 to `max_iter`, with the least squared error on the
+    validation block. There is no subsampling, so equal data give equal trees.
+
+    Parameters
+    ----------
+    lags
+        Days of the window to read.
+    learning_rate
+        Shrinkage of each tree.
+    max_iter
+        Most trees.
+
+    References
+    ----------
+    .. [1] Friedman (2001), Greedy Function Approximation, Annals of Statistics 29(5).
+    .. [2] Ke et al. (2017), LightGBM, NeurIPS 30.
+    """
+
+    _regressor: HistGradientBoostingRegressor
+
+    def __init__(self, lags: int, learning_rate: float, max_iter: int) -> None:
+        self._lags = lags
+        self._learning_rate = learning_rate
+        self._max_iter = max_iter
+
+    def _boost(self, train: Windows, n_trees: int) -> HistGradientBoostingRegressor:
+        regressor = HistGradientBoostingRegressor(
+            learning_rate=self._learning_rate, max_iter=n_trees, early_stopping=False, random_state=0
+        )
+        return regressor.fit(design(train, self._lags), target(train))
+
+    def fit(self, train: Windows, val: Windows) -> None:
+        """Fit on the training block and choose the number of trees on the validation block.
+
+        Parameters
+        ----------
+        train, val
+            Samples with finite targets.
+
+        Raises
+        ------
+        ValueError
+            If a target is NaN or infinite.
+        """
+        full = self._boost(train, self._max_iter)
+        X_val, y_val = design(val, self._lags), target(val)
+        errors = [np.mean((stage - y_val) ** 2) for stage in full.staged_predict(X_val)]
+        # The first trees do not depend on how many follow, so a second, shorter fit cuts the rest off.
+        self._regressor = self._boost(train, int(np.argmin(errors)) + 1)
+
+    def predict(self, windows: Windows) -> Forecast:
+        """Sum the trees.
+
+        Parameters
+        ----------
+        windows
+            B samples.
+
+        Returns
+        -------
+        Forecast
+            Point forecasts, (B,) float64, in the unit of the target.
+        """
+        return Forecast(point=self._regressor.predict(design(windows, self._lags)))
+
+    def state(self) -> State:
+        """Give the trees as the bytes of a skops archive, (n,) uint8.
+
+        The archive holds times of writing, so two equal fits forecast alike but differ in bytes.
+        """
+        from skops import io  # slow to import
+
+        return {"skops": np.frombuffer(io.dumps(self._regressor), dtype=np.uint8)}
+
+    def load_state(self, state: State) -> None:
+        """Take the trees back.
+
+        Raises
+        ------
+        ValueError
+            If the archive holds anything but types of scikit-learn and numpy.
+        """
+        from skops import io  # slow to import
+
+        archive = state["skops"].tobytes()
+        types = io.get_untrusted_types(data=archive)
+        foreign = [kind for kind in types if not kind.startswith(("sklearn.", "numpy."))]
+        if foreign:
+            raise ValueError(
+                f"the stored trees hold {foreign[0]!r}, expected types of sklearn and numpy only"
+            )
+        self._regressor = io.loads(archive, trusted=types)
+
+
+@component(MODELS)
+class LinearConfig(ModelConfig):
+    """Ordinary least squares on the last days' features."""
+
+    name: Literal["linear"] = "linear"
+    lags: Annotated[int, Int(1, 60)] = 1
+
+    def build(self, n_features: int, lookback: int) -> LinearForecaster:
+        """Make the model; `lags` beyond the lookback is a `UserError`."""
+        return LinearForecaster(check_lags(self.name, self.lags, lookback))
+
+
+@component(MODELS)
+class RidgeConfig(ModelConfig):
+    """Ridge regression on the whole window, its penalty chosen on the validation block."""
+
+    name: Literal["ridge"] = "ridge"
+
+    def build(self, n_features: int, lookback: int) -> LinearForecaster:
+        """Make the model."""
+        return LinearForecaster(lookback, ALPHAS)
+
+
+@component(MODELS)
+class GradientBoostingConfig(ModelConfig):
+    """Boosted trees on the last days' features, their number chosen on the validation block."""
+
+    name: Literal["gradient_boosting"] = "gradient_boosting"
+    lags: Annotated[int, Int(1, 60)] = 5
+    learning_rate: Annotated[float, Float(0.001, 1.0, log=True)] = 0.05
+    max_iter: Annotated[int, Int(1, 2000)] = 200
+
+    def build(self, n_features: int, lookback: int) -> GradientBoosting:
+        """Make the model; `lags` beyond the lookback is a `UserError`."""
+        return GradientBoosting(check_lags(self.name, self.lags, lookback), self.learning_rate, self.max_iter)

@@ -1,0 +1,1 @@
+"""Prices in, windows out: panels, features, splits and their sources."""

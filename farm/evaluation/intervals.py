@@ -1,0 +1,94 @@
+"""How well quantile forecasts cover the truth, and how sharp they are.
+
+The interval runs from the lowest to the highest of the forecast's levels, so 5/50/95 % quantiles
+give a 90 % interval. Its ends belong to it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from farm.base.types import Floats, Forecast
+from farm.evaluation.metric import Levels, metric
+
+
+def nominal_violations(levels: Levels) -> float:
+    """Share of truths that a calibrated forecast leaves outside its interval.
+
+    Parameters
+    ----------
+    levels
+        The Q quantile levels, increasing.
+
+    Returns
+    -------
+    float
+        1 - (highest level - lowest level).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two levels, hence no interval.
+    """
+    if len(levels) < 2:
+        raise ValueError(
+            f"got quantile levels {levels}, expected at least two: they are the ends of an interval"
+        )
+    return 1 - (levels[-1] - levels[0])
+
+
+def _interval(forecast: Forecast) -> tuple[Floats, Floats, float]:
+    """Give the lower and upper ends, each (B,) in double precision, and the nominal violations."""
+    nominal = nominal_violations(forecast.levels)
+    quantiles = np.asarray(forecast.quantiles, dtype=np.float64)
+    return quantiles[:, 0], quantiles[:, -1], nominal
+
+
+@metric("interval", direction="none", optimum=nominal_violations, unit="share", needs="quantiles")
+def violations(forecast: Forecast, truth: Floats) -> float:
+    """Share of truths outside the interval.
+
+    The optimum is the nominal share, which a calibrated forecast attains: 0.10 for 5/95 %
+    quantiles. More is overconfident, less overcautious. An oracle whose quantiles all equal the
+    truth scores 0, since the ends belong to the interval: it hits every truth, and is not calibrated.
+    """
+    low, high, _ = _interval(forecast)
+    return float(np.mean((truth < low) | (truth > high)))
+
+
+@metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
+def width(forecast: Forecast, truth: Floats) -> float:
+    """Mean width of the interval; narrow is better only as long as the violations are nominal."""
+    low, high, _ = _interval(forecast)
+    return float(np.mean(high - low))
+
+
+@metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
+def pinball(forecast: Forecast, truth: Floats) -> float:
+    """Pinball (quantile) loss, mean over levels and samples.
+
+    At level q an error e = truth - quantile costs q e if positive and (q - 1) e if negative
+    (Koenker & Bassett 1978, Econometrica 46, 33-50). It is least for the true quantiles.
+    """
+    error = truth[:, None] - np.asarray(forecast.quantiles, dtype=np.float64)
+    level = np.asarray(forecast.levels)
+    return float(np.mean(np.maximum(level * error, (level - 1) * error)))
+
+
+@metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
+def winkler(forecast: Forecast, truth: Floats) -> float:
+    """Mean Winkler (interval) score: the width plus 2 / a times the miss, a the nominal violations.
+
+    Winkler 1972, JASA 67, 187-191; Gneiting & Raftery 2007, JASA 102, 359-378, eq. 43.
+
+    Raises
+    ------
+    ValueError
+        If the levels are not symmetric about one half: the score is proper only where they are.
+    """
+    from scoringrules import interval_score  # a quarter of a second, and most forecasts are points
+
+    low, high, nominal = _interval(forecast)
+    if abs(forecast.levels[0] + forecast.levels[-1] - 1) > 1e-9:
+        raise ValueError(f"got levels {forecast.levels}, expected the outer two symmetric about 0.5")
+    return float(np.mean(interval_score(truth, low, high, nominal)))

@@ -1,0 +1,166 @@
+"""One trial from config to result; knows neither Ray nor MLflow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import Field, model_validator
+
+import farm.baselines
+import farm.evaluation
+import farm.models
+import farm.studies  # noqa: F401  (these four register their components)
+from farm.base.config import Config, signature
+from farm.base.errors import UserError
+from farm.base.model import AnyModel, Estimator, State
+from farm.base.types import Dates, Floats, Forecast
+from farm.data.panel import Panel
+from farm.evaluation.metric import evaluate
+from farm.models.network import Network
+from farm.studies.study import AnyStudy
+from farm.training.fit import Epoch, History, TrainingConfig, fit, reproducible
+
+
+class TrialConfig(Config):
+    """Everything that decides a trial's numbers, beside its data.
+
+    Parameters
+    ----------
+    study
+        The question and its data.
+    model
+        The model or baseline.
+    training
+        How a network is taught; None for a model that fits itself.
+    seed
+        Decides weights, batches and dropout; 0 for a model that draws nothing.
+    """
+
+    VERSION = 1
+
+    study: AnyStudy
+    model: AnyModel
+    training: TrainingConfig | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _training_fits_the_model(self) -> Self:
+        if self.model.trained != (self.training is not None):
+            raise UserError(
+                f"model {self.model.name}: training settings are for networks only"
+                if self.training
+                else f"model {self.model.name}: a network needs training settings"
+            )
+        return self
+
+    def signature(self, panel: Panel) -> str:
+        """Name the trial; see `farm.base.config.signature`."""
+        return signature(self, self.study.data_digest(panel))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial leaves behind.
+
+    Parameters
+    ----------
+    metrics
+        Scores by their full names.
+    times, actual, forecast
+        The test block's dates (B,), truths (B,) and forecasts.
+    history
+        The learning curve; None for a model that fits itself.
+    state
+        What the model learnt and the scaler of its inputs, as arrays.
+    """
+
+    metrics: dict[str, float]
+    times: Dates
+    actual: Floats
+    forecast: Forecast
+    history: History | None
+    state: State
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn ``auto`` into a GPU where there is one, else the CPU."""
+    return (
+        torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if device == "auto"
+        else torch.device(device)
+    )
+
+
+def run(
+    config: TrialConfig,
+    panel: Panel,
+    *,
+    device: str = "auto",
+    report: Callable[[Epoch], None] = lambda epoch: None,
+) -> Result:
+    """Run one trial: data, fit, forecast of the test block, scores.
+
+    Parameters
+    ----------
+    config
+        The trial.
+    panel
+        Holds at least the tickers that the study reads.
+    device
+        ``auto``, ``cpu`` or ``cuda``; outside the signature.
+    report
+        Called after each epoch.
+
+    Returns
+    -------
+    Result
+        Equal to the bit for equal config, panel and machine.
+
+    Raises
+    ------
+    UserError
+        If the panel is too short for the study.
+    FloatingPointError
+        If the loss diverges.
+    """
+    data = config.study.dataset(panel)
+    lookback, n_features = data.train.x.shape[1:]
+    started = time.perf_counter()
+    with reproducible(config.seed):
+        model = config.model.build(n_features, lookback)
+        history = None
+        if isinstance(model, Network):
+            assert config.training is not None  # held by TrialConfig
+            model.to(resolve_device(device))
+            history = fit(model, data.train, data.val, config.training, config.seed, report)
+        elif isinstance(model, Estimator):
+            model.fit(data.train, data.val)
+        fitted = time.perf_counter()
+        val_forecast = model.predict(data.val)
+        test = data.open_test()
+        forecast = model.predict(test)
+    truth = test.series[test.position]
+    metrics: dict[str, Any] = {
+        **evaluate(val_forecast, data.val.series[data.val.position], block="val"),
+        **evaluate(forecast, truth, block="test"),
+        "cost/fit_seconds": fitted - started,
+        "cost/predict_seconds": time.perf_counter() - fitted,
+    }
+    if history is not None:
+        metrics["cost/epochs"] = len(history.epochs)
+        metrics["train/best_epoch"] = history.best_epoch
+        metrics["val/best_loss"] = min(epoch.val_loss for epoch in history.epochs)
+    mean, scale = data.scaler
+    state = {
+        **{f"model.{name}": value for name, value in model.state().items()},
+        "scaler.mean": mean,
+        "scaler.scale": scale,
+    }
+    # A score that these truths leave undefined is left out.
+    scores = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    return Result(scores, test.times, truth, forecast, history, state)

@@ -1,0 +1,64 @@
+"""What every neural model is: a torch module that the training loop can teach."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from farm.base.model import Model, ModelConfig, State
+from farm.base.types import Forecast, Windows
+
+
+class NetworkConfig(ModelConfig):
+    """Config of a model that the training loop teaches, with a seed."""
+
+    trained: ClassVar[bool] = True
+
+
+class Network(nn.Module, Model):
+    """A neural forecaster."""
+
+    @abstractmethod
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Give the scalar training loss of a batch, x (B, T, F) and y (B,)."""
+
+    @abstractmethod
+    def forecast(self, x: Tensor) -> Forecast:
+        """Forecast a batch, x (B, T, F), in evaluation mode and without gradients."""
+
+    def predict(self, windows: Windows) -> Forecast:
+        """Forecast each sample; see `Model.predict`."""
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            forecast = self.forecast(torch.from_numpy(windows.x).to(next(self.parameters()).device))
+        self.train(was_training)
+        return forecast
+
+    def state(self) -> State:
+        """Give the weights; see `Model.state`."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+    def load_state(self, state: State) -> None:
+        """Take weights back; see `Model.load_state`."""
+        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
+
+
+class PointNetwork(Network):
+    """A network with one output per sample, taught by the mean squared error."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, F) to (B,)."""
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Give the mean squared error."""
+        return nn.functional.mse_loss(self(x), y)
+
+    def forecast(self, x: Tensor) -> Forecast:
+        """Give the point forecasts."""
+        return Forecast(point=self(x).cpu().numpy().astype(np.float64))

@@ -1,0 +1,290 @@
+"""From a sweep file and the user's options to the resolved trials."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from farm.base.config import Config, canonical_json
+from farm.base.errors import UserError, nearest
+from farm.base.model import MODELS
+from farm.base.search_space import Choice, Float, Int, Range, Sweep, Variant
+from farm.data.panel import Panel
+from farm.experiment import TrialConfig
+from farm.training.fit import TrainingConfig
+
+Role = Literal["variant", "baseline"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks for beside the sweep file; None leaves the sweep's own value."""
+
+    tickers: tuple[str, ...] | None = None
+    market: str | None = None
+    seeds: int | None = None
+    variants: tuple[str, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted or bare key
+    samples: int | None = None
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One resolved trial and its place in the table."""
+
+    row: str
+    role: Role
+    ticker: str
+    config: TrialConfig
+    signature: str
+
+    @property
+    def name(self) -> str:
+        """Name the trial for people."""
+        return f"{self.row} {self.ticker} seed {self.config.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every trial of a sweep, baselines first, with the data they read."""
+
+    name: str
+    sweep: Sweep
+    trials: tuple[Trial, ...]
+    panel: Panel
+
+    @property
+    def signature(self) -> str:
+        """Name this set of trials."""
+        text = canonical_json([self.name, sorted((t.row, t.signature) for t in self.trials)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def rows(self, role: Role) -> tuple[str, ...]:
+        """Name the rows of one role in the order of the sweep."""
+        return tuple(dict.fromkeys(trial.row for trial in self.trials if trial.role == role))
+
+
+def make_plan(name: str, sweep: Sweep, panel: Panel, options: Options) -> Plan:
+    """Resolve a sweep into its trials and check each before any is run.
+
+    Parameters
+    ----------
+    name, sweep
+        The sweep.
+    panel
+        The whole panel; the plan keeps what its trials read.
+    options
+        What the user asks for beside.
+
+    Returns
+    -------
+    Plan
+        Baselines first, since variants are compared with them; no signature twice.
+
+    Raises
+    ------
+    UserError
+        If a ticker, variant or key is unknown, a value out of its range, a block too short, or
+        two rows are the same trial.
+    """
+    common = {**sweep.common, **{k: v for k, v in sweep.quick.items() if "." in k and options.quick}}
+    quick = sweep.quick if options.quick else {}
+    market = options.market or sweep.market
+    own_panel = panel.source != "bundled"
+    wanted = options.tickers or (None if own_panel else quick.get("tickers", sweep.tickers))
+    tickers = wanted or tuple(ticker for ticker in panel.bars if ticker != market)
+    panel = panel.select((*tickers, market), *((None, None) if own_panel else (sweep.start, sweep.end)))
+    if market in tickers:
+        raise UserError(
+            f"ticker {market!r} is the market itself: leave it out of --tickers or choose another --market"
+        )
+    seeds = options.seeds or quick.get("seeds", sweep.seeds)
+    variants = _chosen(sweep.variants, options.variants)
+    common |= {"study.market": market}
+    rows: list[tuple[Role, Variant]] = [("baseline", row) for row in sweep.baselines]
+    rows += [("variant", row) for row in variants]
+    rows = _with_settings(rows, common, tickers[0], options, sweep.ranges)
+    trials = []
+    for role, row in rows:
+        for ticker in tickers:
+            base = _trial_config({**common, **row.values, "study.ticker": ticker}, f"{role} {row.name}")
+            for seed in range(seeds if base.model.trained else 1):
+                config = base if seed == 0 else base.model_copy(update={"seed": seed})
+                trials.append(Trial(row.name, role, ticker, config, config.signature(panel)))
+    _check(trials, panel)
+    return Plan(name, sweep, tuple(trials), panel)
+
+
+def _chosen(variants: Sequence[Variant], names: tuple[str, ...] | None) -> list[Variant]:
+    known = {row.name: row for row in variants}
+    for name in names or ():
+        if name not in known:
+            raise UserError(f"unknown variant {name!r}: {nearest(name, known)}")
+    return [row for row in variants if names is None or row.name in names]
+
+
+def _trial_config(values: Mapping[str, Any], what: str) -> TrialConfig:
+    """Make a trial config from dotted keys; training settings reach trained models only."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, last = key.split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    training = nested.pop("training", {})
+    if MODELS[nested["model"]["name"]].trained:
+        nested["training"] = TrainingConfig.make(training, f"{what}: training")
+    return TrialConfig.make(nested, what)
+
+
+def _keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give every dotted key of a config with its field."""
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            yield from _keys(value, f"{prefix}{name}.")
+        elif f"{prefix}{name}" not in ("study.name", "model.name", "study.ticker", "study.market", "seed"):
+            yield f"{prefix}{name}", info
+
+
+def _with_settings(
+    rows: list[tuple[Role, Variant]],
+    common: Mapping[str, Any],
+    ticker: str,
+    options: Options,
+    declared: Mapping[str, Range],
+) -> list[tuple[Role, Variant]]:
+    """Apply ``--set`` to every row that has the key, and draw ``--samples`` from the ranges."""
+    fields = {
+        row.name: dict(
+            _keys(_trial_config({**common, **row.values, "study.ticker": ticker}, f"{role} {row.name}"))
+        )
+        for role, row in rows
+    }
+    everything = {key: info for known in fields.values() for key, info in known.items()}
+    fixed: dict[str, Any] = {}
+    ranges: dict[str, Range] = dict(declared)
+    for asked, value in options.settings.items():
+        matches = [key for key in everything if key == asked or key.rsplit(".", 1)[-1] == asked]
+        if len(matches) != 1:
+            problem = (
+                f"stands for {' and '.join(matches)}; give one of them"
+                if matches
+                else nearest(asked, everything)
+            )
+            raise UserError(f"--set: {'ambiguous' if matches else 'unknown'} key {asked!r}: {problem}")
+        if isinstance(value, Float | Choice):
+            ranges[matches[0]] = _narrowed(matches[0], value, everything[matches[0]])
+        else:
+            fixed[matches[0]] = value
+    if options.samples is None and set(ranges) - set(declared):
+        raise UserError(
+            f"--set {min(set(ranges) - set(declared))} is a range:"
+            " say how many configs to draw with --samples N"
+        )
+    if options.samples is not None and not ranges:
+        raise UserError(
+            "--samples: this sweep declares no ranges to draw from:"
+            " give one, such as --set learning_rate=1e-4..1e-2"
+        )
+    out: list[tuple[Role, Variant]] = []
+    for role, row in rows:
+        values = {**row.values, **{k: v for k, v in fixed.items() if k in fields[row.name]}}
+        drawn = {k: r for k, r in ranges.items() if k in fields[row.name] and role == "variant"}
+        if options.samples is None or not drawn:
+            out.append((role, Variant(name=row.name, values=values)))
+            continue
+        for i in range(options.samples):
+            sample = {key: _draw(key, space, i) for key, space in drawn.items()}
+            out.append((role, Variant(name=f"{row.name} sample {i + 1}", values={**values, **sample})))
+    return out
+
+
+def _narrowed(key: str, asked: Float | Choice, info: Any) -> Range:
+    """Hold a user's range to the one that the field declares, and take its scale."""
+    declared = next((m for m in info.metadata if isinstance(m, Float)), None)
+    if key.startswith("study."):
+        raise UserError(
+            f"--set {key}: a study's keys decide the test days, so they cannot be drawn: give one value"
+        )
+    if declared is None or isinstance(asked, Choice):
+        raise UserError(f"--set {key}: this field has no range to draw from: give one value")
+    if asked.low < declared.low or asked.high > declared.high:
+        raise UserError(
+            f"--set {key}: got {asked.low}..{asked.high},"
+            f" expected a range within {declared.low}..{declared.high}"
+        )
+    if isinstance(declared, Int):
+        if asked.low != int(asked.low) or asked.high != int(asked.high):
+            raise UserError(f"--set {key}: got {asked.low}..{asked.high}, expected whole numbers")
+        return Int(int(asked.low), int(asked.high), declared.log)
+    return Float(asked.low, asked.high, declared.log and asked.low > 0)
+
+
+def _draw(key: str, space: Range, sample: int) -> Any:
+    """Draw sample number i of a key; the same whatever else is drawn."""
+    seed = int.from_bytes(hashlib.sha256(f"{key} {sample}".encode()).digest()[:8], "big")
+    u = float(np.random.default_rng(seed).random())
+    if isinstance(space, Choice):
+        return space.options[int(u * len(space.options))]
+    whole = isinstance(space, Int)
+    low, high = (space.low, space.high + 1) if whole else (space.low, space.high)
+    value = math.exp(math.log(low) + u * math.log(high / low)) if space.log else low + u * (high - low)
+    return min(int(value), int(space.high)) if whole else value
+
+
+def _check(trials: Sequence[Trial], panel: Panel) -> None:
+    """Refuse doubled trials, and cut every dataset and build every model once."""
+    seen: dict[str, Trial] = {}
+    for trial in trials:
+        twin = seen.setdefault(trial.signature, trial)
+        if twin is not trial:
+            raise UserError(
+                f"{twin.row!r} and {trial.row!r} are the same trial ({trial.signature}):"
+                " drop one of them, or the --set that makes them equal"
+            )
+    shapes: dict[str, tuple[int, int]] = {}
+    built = set()
+    for trial in trials:
+        study = trial.config.study.model_dump_json()
+        if study not in shapes:
+            lookback, n_features = trial.config.study.dataset(panel).train.x.shape[1:]
+            shapes[study] = (n_features, lookback)
+        model = (trial.config.model.model_dump_json(), shapes[study])
+        if model not in built:
+            trial.config.model.build(*shapes[study])
+            built.add(model)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read one ``--set key=value``: a number, true/false, a JSON list, a range ``low..high`` or text.
+
+    Raises
+    ------
+    UserError
+        If there is no ``=`` or a range is upside down.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise UserError(f"--set {text!r}: expected key=value, such as --set hidden_size=32")
+    key, value = key.strip(), value.strip()
+    low, dots, high = value.partition("..")
+    if dots:
+        try:
+            return key, Float(float(low), float(high))
+        except ValueError:
+            raise UserError(
+                f"--set {key}: got {value!r}, expected a range of numbers such as 1e-4..1e-2"
+            ) from None
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

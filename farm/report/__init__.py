@@ -1,0 +1,1 @@
+"""What a person reads at the end of a sweep: figures, the table, the verdict and the files."""

@@ -1,0 +1,213 @@
+"""The verdict as a table, as a sentence and as files."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from farm.base.errors import UserError
+from farm.store import write_atomically
+
+FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
+_BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow"}
+_DPI = 150
+_VALUE = "#.4g"  # errors: four significant digits, trailing zeros kept
+
+
+def verdict_table(table: pd.DataFrame, references: tuple[str, ...], width: int = 100) -> Table:
+    """Lay out the verdict for a terminal.
+
+    Parameters
+    ----------
+    table
+        One row for each model, best first: columns model, role ("variant" or "baseline"), beats
+        ("yes", "no", "not shown" or empty), rmse, rmse_lo, rmse_hi, direction_accuracy,
+        ``REFERENCE_rmse_skill`` for each reference, ``FIRST_rmse_skill_lo`` and ``_hi`` for the
+        first one, dm_p. Errors are in the unit of the target, skill and direction accuracy are
+        shares. A NaN shows as a dash, an interval with a NaN end not at all.
+    references
+        The baselines that skill is measured against; the first one is the one to beat.
+    width
+        Columns of the terminal. Where it is too narrow for one line a model, intervals go below
+        their value; where that is still too wide, the interval of the RMSE goes.
+
+    Returns
+    -------
+    rich.table.Table
+        The first column says whether the variant beats the first reference.
+    """
+    layouts = [_lay_out(table, references, between, rmse) for between, rmse in ((" ", True), ("\n", True))]
+    ruler = Console(width=10_000)
+    for layout in layouts:
+        if ruler.measure(layout).maximum <= width:
+            return layout
+    return _lay_out(table, references, "\n", rmse_interval=False)
+
+
+def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, rmse_interval: bool) -> Table:
+    first, *others = references
+    shown = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if rmse_interval else 0, 0, 0), header_style="bold"
+    )
+    shown.add_column(f"beats\n{first}", no_wrap=True)
+    shown.add_column("\nmodel", overflow="fold")
+    shown.add_column("RMSE\n[95 %]" if rmse_interval else "\nRMSE", justify="right", no_wrap=True)
+    shown.add_column(f"% vs {first}\n[95 %]", justify="right", no_wrap=True)
+    for name in others:
+        shown.add_column(f"% vs\n{name}", justify="right", overflow="fold")
+    shown.add_column("dir.\nacc. %", justify="right", no_wrap=True)
+    shown.add_column("DM\np", justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        beats = str(row["beats"])
+        reference = row["model"] == first
+        rmse = _number(row["rmse"], _VALUE)
+        if rmse_interval:
+            rmse += _interval(row, "rmse", lambda end: f"{end:#.3g}", between)
+        skill = f"{first}_rmse_skill"
+        shown.add_row(
+            Text("reference" if reference else beats, style=_BEATS_STYLE.get(beats, "")),
+            Text(str(row["model"]), style="bold" if reference else ""),
+            Text(rmse),
+            Text("-" if reference else _percent(row[skill]) + _interval(row, skill, _percent, between)),
+            *("-" if row["model"] == name else _percent(row[f"{name}_rmse_skill"]) for name in others),
+            _number(100 * row["direction_accuracy"], ".1f"),
+            "<0.001" if row["dm_p"] < 0.001 else _number(row["dm_p"], ".3f"),
+            style="dim" if row["role"] == "baseline" else "",
+        )
+    return shown
+
+
+def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...]) -> str:
+    """Say in one plain sentence whether the variants beat the first reference.
+
+    Parameters
+    ----------
+    table, references
+        As for `verdict_table`; also the column seeds, the number of seeds behind each row.
+
+    Returns
+    -------
+    str
+        The count, the best variant with its distance and Diebold-Mariano p-value, and a warning
+        if a variant has fewer than three seeds.
+    """
+    first = references[0]
+    skill = f"{first}_rmse_skill"
+    variants = table[table["role"] == "variant"]
+    judged = variants[variants[skill].notna()].sort_values(skill, ascending=False, kind="stable")
+    if variants["rmse"].notna().sum() == 0:
+        return f"No variant finished: nothing to compare with {first}."
+    if len(judged) == 0:
+        return f"{first} did not finish: nothing to compare the variants with."
+    winners = judged[judged["beats"] == "yes"]
+    best = (judged if len(winners) == 0 else winners).iloc[0].to_dict()
+    name, distance = best["model"], _distance(best, skill)
+    count = f"{len(winners)} of {len(judged)} variants {'beats' if len(winners) == 1 else 'beat'} {first}"
+    if len(winners) > 0 and len(judged) == 1:
+        sentence = f"{name} beats {first}: it has {distance}"
+    elif len(winners) == 1:
+        sentence = f"{count}: {name} has {distance}"
+    elif len(winners) > 1:
+        every = f"All {len(judged)} variants beat {first}"
+        sentence = f"{every if len(winners) == len(judged) else count}: the best, {name}, has {distance}"
+    elif len(judged) == 1:
+        verb = "is not shown to beat" if best["beats"] == "not shown" else "does not beat"
+        sentence = f"{name} {verb} {first}: it has {distance}"
+    else:
+        verb = "is shown to beat" if "not shown" in set(judged["beats"]) else "beats"
+        sentence = f"No variant {verb} {first}: the closest, {name}, has {distance}"
+    few = "; fewer than 3 seeds: too few to trust" if judged["seeds"].min() < FEWEST_SEEDS else ""
+    return f"{sentence}{few}."
+
+
+def write_results(
+    out: Path,
+    table: pd.DataFrame,
+    scores: pd.DataFrame,
+    predictions: pd.DataFrame,
+    figures: Mapping[str, Figure],
+) -> list[Path]:
+    """Write everything a sweep ends with, each file whole or not at all.
+
+    Parameters
+    ----------
+    out
+        Folder for the files, made where missing; what else is in it stays.
+    table
+        The verdict, written as ``table.csv`` in full.
+    scores
+        One row for each model, ticker and seed; ``results.csv`` has its ticker, model, seed, MAE,
+        RMSE and DirAcc.
+    predictions
+        Every test day, written as ``predictions.parquet``.
+    figures
+        By file stem.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order written.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be made or written to.
+    """
+    results = scores.rename(columns={"mae": "MAE", "rmse": "RMSE", "direction_accuracy": "DirAcc"})
+    results = results[["ticker", "model", "seed", "MAE", "RMSE", "DirAcc"]]
+    contents = {
+        "results.csv": results.to_csv(index=False).encode(),
+        "table.csv": table.to_csv(index=False).encode(),
+        "predictions.parquet": predictions.to_parquet(index=False),
+        **{f"{stem}.png": _png(figure) for stem, figure in figures.items()},
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_atomically(out / name, content)
+    except OSError as error:
+        raise UserError(
+            f"results folder {str(out)!r} cannot be written ({error.strerror}):"
+            " expected a folder that you may write to; free it or work in another folder"
+        ) from error
+    return [out / name for name in contents]
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "-"
+
+
+def _percent(share: float) -> str:
+    return _number(100 * share, "+.2f" if abs(share) < 0.1 else "+.1f")
+
+
+def _interval(row: dict[Any, Any], column: str, write: Callable[[float], str], between: str) -> str:
+    low, high = (float(row.get(f"{column}{end}", math.nan)) for end in ("_lo", "_hi"))
+    return f"{between}[{write(low)}, {write(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def _distance(row: dict[Any, Any], skill: str) -> str:
+    """Say how far a row is from the reference, such as ``0.3 % higher RMSE (DM p = 0.41)``."""
+    percent = 100 * row[skill]
+    size = f"{abs(percent):.1f}" if abs(percent) >= 0.095 else f"{abs(percent):.1g}"
+    apart = "the same RMSE" if percent == 0 else f"{size} % {'lower' if percent > 0 else 'higher'} RMSE"
+    p = row["dm_p"]
+    if not math.isfinite(p):
+        return apart
+    return f"{apart} (DM p {'< 0.001' if p < 0.001 else f'= {p:.2g}'})"

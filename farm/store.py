@@ -1,0 +1,210 @@
+"""Results by signature: written once, whole or not at all, on a disk or an object store."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow.fs
+import safetensors.numpy
+
+from farm.base.config import canonical_json
+from farm.base.errors import UserError
+from farm.base.model import State
+from farm.experiment import Result, TrialConfig
+from farm.training.fit import Epoch, History
+
+FORECAST, MODEL, RECORD = "forecast.safetensors", "model.safetensors", "result.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished trial as the store holds it.
+
+    Parameters
+    ----------
+    signature
+        The trial's name.
+    config
+        Its resolved config, JSON-ready.
+    metrics
+        Scores by their full names.
+    history
+        Its learning curve; None for a model that fits itself.
+    finished
+        When it ended, seconds since 1970.
+    """
+
+    signature: str
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    history: History | None
+    finished: float
+    forecast_bytes: bytes = dataclasses.field(repr=False)
+    levels: tuple[float, ...] = ()
+
+    @cached_property
+    def forecast(self) -> pd.DataFrame:
+        """Give the test block: date, actual, predicted and a column ``q05`` for each level."""
+        arrays = safetensors.numpy.load(self.forecast_bytes)
+        frame = pd.DataFrame(
+            {
+                "date": arrays["times"].astype("datetime64[D]").astype("datetime64[ns]"),
+                "actual": arrays["actual"],
+                "predicted": arrays["point"],
+            }
+        )
+        for i, level in enumerate(self.levels):
+            frame[f"q{100 * level:02.0f}"] = arrays["quantiles"][:, i]
+        return frame
+
+
+class Store:
+    """Results by signature under one root.
+
+    A trial is a folder ``trials/SIGNATURE``. Its ``result.json`` is written last and holds the
+    checksums of the other files, so a folder without it, or that disagrees with it, is no result.
+
+    Parameters
+    ----------
+    root
+        A local folder, or a URI such as ``s3://bucket/prefix``.
+
+    Raises
+    ------
+    UserError
+        If the root cannot be used.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root if "://" in root else str(Path(root).expanduser().resolve())
+        try:
+            self._files, base = pyarrow.fs.FileSystem.from_uri(self.root)
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+        self._base = base.rstrip("/")
+        self._local = isinstance(self._files, pyarrow.fs.LocalFileSystem)
+
+    def open(self) -> Self:
+        """Make the root if it is not there, and see that it can be written to.
+
+        Raises
+        ------
+        UserError
+            If it cannot.
+        """
+        probe = f"{self._base}/.probe-{uuid.uuid4().hex[:8]}"
+        try:
+            self._files.create_dir(f"{self._base}/trials", recursive=True)
+            self._write(probe, b"")
+            self._files.delete_file(probe)
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+        return self
+
+    def _unusable(self, error: Exception) -> UserError:
+        reason = str(error).splitlines()[0]
+        return UserError(
+            f"storage {self.root!r} cannot be used ({reason}):"
+            " give a folder you may write to, or an s3:// or gs:// URI"
+        )
+
+    def put(self, signature: str, config: TrialConfig, result: Result) -> None:
+        """Write a finished trial; the last step makes it visible, all of it at once."""
+        arrays: State = {
+            "times": result.times.astype("datetime64[D]").astype(np.int64),
+            "actual": result.actual,
+            "point": result.forecast.point,
+        }
+        if result.forecast.quantiles is not None:
+            arrays["quantiles"] = result.forecast.quantiles
+        files = {FORECAST: _tensors(arrays), MODEL: _tensors(result.state)}
+        record = {
+            "signature": signature,
+            "config": config.model_dump(mode="json"),
+            "metrics": result.metrics,
+            "history": None if result.history is None else dataclasses.asdict(result.history),
+            "levels": result.forecast.levels,
+            "finished": datetime.now(UTC).timestamp(),
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        }
+        folder = f"{self._base}/trials/{signature}"
+        self._files.create_dir(folder, recursive=True)
+        for name, content in files.items():
+            self._write(f"{folder}/{name}", content)
+        self._write(f"{folder}/{RECORD}", canonical_json(record).encode())
+
+    def get(self, signature: str) -> Record | None:
+        """Read a finished trial; None if there is none or its files are torn."""
+        folder = f"{self._base}/trials/{signature}"
+        try:
+            stored = json.loads(self._read(f"{folder}/{RECORD}"))
+            content = {name: self._read(f"{folder}/{name}") for name in (FORECAST, MODEL)}
+        except (FileNotFoundError, ValueError):
+            return None
+        if any(hashlib.sha256(content[name]).hexdigest() != stored["files"].get(name) for name in content):
+            return None
+        history = stored["history"]
+        if history is not None:
+            history = History(tuple(Epoch(**epoch) for epoch in history["epochs"]), history["best_epoch"])
+        return Record(
+            signature=signature,
+            config=stored["config"],
+            metrics=stored["metrics"],
+            history=history,
+            finished=stored["finished"],
+            forecast_bytes=content[FORECAST],
+            levels=tuple(stored["levels"]),
+        )
+
+    def model_state(self, signature: str) -> State:
+        """Read what a trial's model learnt.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such trial.
+        """
+        return dict(safetensors.numpy.load(self._read(f"{self._base}/trials/{signature}/{MODEL}")))
+
+    def _read(self, path: str) -> bytes:
+        with self._files.open_input_stream(path) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def _write(self, path: str, content: bytes) -> None:
+        """Write a file so that it is there whole or not at all, also after a power cut."""
+        if not self._local:  # an object appears when its upload is complete
+            with self._files.open_output_stream(path) as stream:
+                stream.write(content)
+            return
+        write_atomically(Path(path), content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside, sync, rename: the file is there whole or not at all."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with aside.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _tensors(arrays: State) -> bytes:
+    contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    content: bytes = safetensors.numpy.save(contiguous)
+    return content

@@ -1,0 +1,403 @@
+"""The command line: ``python -m farm.sweep NAME``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import runpy
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import search_spaces
+from farm.base.errors import UserError, nearest
+from farm.base.search_space import Sweep
+
+if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
+    import pandas as pd
+
+    from farm.plan import Plan, Trial
+    from farm.store import Record, Store
+    from farm.tracking import Tracking
+
+PLAIN_WIDTH = 110  # of a log file; a terminal has its own
+EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a sweep runs; outside every signature."""
+
+    data: Path | None
+    storage: str
+    tracking_uri: str
+    concurrency: int | None
+    address: str | None
+    dry_run: bool
+    rerun: bool
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UserError(f"got an empty list {text!r}, expected names separated by commas")
+    return names
+
+
+@app.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Without NAME it lists the sweeps. A sweep that is run again runs only what is missing.",
+)
+def sweep(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A sweep of search_spaces/, or a .py file of your own.", show_default=False),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small version: few tickers, one seed, few epochs.")
+    ] = False,
+    tickers: Annotated[
+        str | None,
+        typer.Option(help="Tickers to run, separated by commas.", show_default="the sweep's; all of --data"),
+    ] = None,
+    market: Annotated[
+        str | None, typer.Option(help="Ticker of the market index.", show_default="the sweep's")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own panel: parquet or CSV, long (date, ticker, open, high, low, close, volume)"
+            " or yfinance's two-level columns.",
+            show_default="the bundled panel",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Seeds of each variant: 0, 1, ...", show_default="the sweep's"),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Most epochs of a network; the same as --set training.epochs=N.",
+            show_default="the sweep's",
+        ),
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            help="Variants to run, separated by commas; the baselines always run.", show_default="all"
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set any config field, wherever it applies: --set hidden_size=32. Repeatable."
+            " A range, --set learning_rate=1e-4..1e-2, goes with --samples.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Draw this many configs of each variant from the sweep's ranges and those of --set;"
+            " each is a row of its own.",
+            show_default="none",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Most trials at a time.", show_default="one a core")
+    ] = None,
+    storage: Annotated[
+        str, typer.Option(help="Where results are kept by signature: a folder or an s3:// or gs:// URI.")
+    ] = "farm_store",
+    tracking_uri: Annotated[
+        str, typer.Option(envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="MLflow's database or server.")
+    ] = "sqlite:///mlflow.db",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+            show_default="Ray on this machine",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the resolved trials with their signatures, and stop.")
+    ] = False,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Run every trial again, also those in the store.")
+    ] = False,
+) -> None:
+    """Run a sweep: every variant and baseline on every ticker and seed, logged to MLflow, with a verdict.
+
+    Tables, predictions and pictures go to [bold]results/NAME/[/bold] under the working directory.
+    """
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    if name is None:
+        _list_sweeps(console)
+        return
+    declared_name, declared = load_sweep(name)
+    from farm.data.panel import load_panel
+    from farm.plan import Options, make_plan, parse_setting
+
+    chosen = dict(parse_setting(text) for text in settings or ())
+    if epochs is not None:
+        chosen["training.epochs"] = epochs
+    options = Options(_names(tickers), market, seeds, _names(variants), chosen, samples, quick)
+    runtime = Runtime(data, storage, tracking_uri, concurrency, address, dry_run, rerun)
+    plan = make_plan(declared_name, declared, load_panel(data), options)
+    raise typer.Exit(_run(plan, runtime, console))
+
+
+def sweeps() -> dict[str, Sweep]:
+    """Load every sweep file of `search_spaces`, by name."""
+    return {
+        module.name: importlib.import_module(f"search_spaces.{module.name}").SWEEP
+        for module in pkgutil.iter_modules(search_spaces.__path__)
+    }
+
+
+def load_sweep(name: str) -> tuple[str, Sweep]:
+    """Find a sweep by name, or load it from a user's own ``.py`` file.
+
+    Raises
+    ------
+    UserError
+        If there is no such sweep, or the file declares none.
+    """
+    if not name.endswith(".py"):
+        known = sweeps()
+        if name not in known:
+            raise UserError(f"unknown sweep {name!r}: {nearest(name, known)}")
+        return name, known[name]
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(
+            f"sweep file {name!r} does not exist: give the name of a sweep or a .py file that declares SWEEP"
+        )
+    try:
+        declared = runpy.run_path(name).get("SWEEP")
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"sweep file {name!r} fails with {reason}: mend the file") from error
+    if not isinstance(declared, Sweep):
+        raise UserError(f"sweep file {name!r} declares no SWEEP: write SWEEP = Sweep(...)")
+    return path.stem, declared
+
+
+def _list_sweeps(console: Console) -> None:
+    table = Table.grid(padding=(0, 2))
+    for known, declared in sweeps().items():
+        table.add_row(f"[bold]{known}[/bold]", declared.title)
+    console.print(table)
+    console.print("[dim]python -m farm.sweep NAME runs one; --help lists the options[/dim]")
+
+
+def _run(plan: Plan, runtime: Runtime, console: Console) -> int:
+    """Run what is missing, log it and show the verdict; give the exit code."""
+    from farm.store import Store
+    from farm.tracking import Tracking, check_uri
+    from farm.tuning.engine import check_address
+
+    if runtime.dry_run:
+        _show_trials(plan, Store(runtime.storage), console)
+        return 0
+    check_uri(runtime.tracking_uri)
+    if runtime.address:
+        check_address(runtime.address)
+    started = time.monotonic()
+    store = Store(runtime.storage).open()
+    records = (
+        {}
+        if runtime.rerun
+        else {t.signature: found for t in plan.trials if (found := store.get(t.signature))}
+    )
+    console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
+    tracking = Tracking(runtime.tracking_uri, plan)
+    failures: dict[str, str] = {}
+    try:
+        _execute(plan, runtime, store, records, failures, tracking, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"[yellow]stopped: {len(records)} of {len(plan.trials)} trials are in the store;"
+            " the same command goes on from here[/yellow]"
+        )
+        return EXIT_INTERRUPTED
+    _conclude(plan, records, failures, tracking, console)
+    where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}"
+    if runtime.tracking_uri.startswith("http"):
+        where = runtime.tracking_uri
+    console.print(f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {where}[/dim]", soft_wrap=True)
+    return EXIT_FAILED_TRIALS if failures else 0
+
+
+def _execute(
+    plan: Plan,
+    runtime: Runtime,
+    store: Store,
+    records: dict[str, Record],
+    failures: dict[str, str],
+    tracking: Tracking,
+    console: Console,
+) -> None:
+    """Run the missing trials, filling `records` and `failures` as they end."""
+    from farm.report.progress import Progress
+    from farm.tuning.engine import Event, execute
+
+    missing = [trial for trial in plan.trials if trial.signature not in records]
+    if not missing:
+        console.print(f"all {len(plan.trials)} trials are in the store", highlight=False)
+        return
+    console.print(f"{len(missing)} of {len(plan.trials)} trials to run", highlight=False)
+    reference = plan.sweep.references[0]
+    with Progress(console, len(plan.trials), len(records), reference) as progress:
+
+        def on_event(event: Event) -> None:
+            trial = event.trial
+            if event.kind == "started":
+                progress.running(trial.name, "starting")
+            elif event.kind == "epoch":
+                progress.running(trial.name, f"epoch {event.epoch}, validation loss {event.val_loss:.3g}")
+            elif event.kind == "failed":
+                failures[trial.name] = event.error
+                progress.failed(trial.name, event.error)
+            elif (record := store.get(trial.signature)) is not None:
+                records[trial.signature] = record
+                skill = _skills(plan, trial, records)
+                on_validation = _skills(plan, trial, records, "val").get(f"vs/{reference}_rmse_skill")
+                progress.finished(
+                    trial.name,
+                    1 - on_validation if trial.role == "variant" and on_validation is not None else None,
+                )
+                # Baselines go first; a trial that overtook its reference is logged at the end.
+                if len(skill) == len(plan.sweep.references):
+                    tracking.log_trial(trial, record, skill)
+
+        execute(
+            missing,
+            plan.panel,
+            store,
+            on_event=on_event,
+            concurrency=runtime.concurrency,
+            resources=plan.sweep.resources,
+            address=runtime.address,
+        )
+
+
+def _conclude(
+    plan: Plan,
+    records: dict[str, Record],
+    failures: dict[str, str],
+    tracking: Tracking,
+    console: Console,
+) -> None:
+    """Draw the verdict over what is finished; show, write and log it."""
+    from farm.evaluation.verdict import replicate_scores, verdict
+    from farm.report.figures import figures
+    from farm.report.tables import verdict_sentence, verdict_table, write_results
+
+    done = [trial for trial in plan.trials if trial.signature in records]
+    predictions, curves = _frames(done, records)
+    references = plan.sweep.references
+    lacking = [name for name in references if name not in set(predictions["model"])]
+    if lacking:
+        raise UserError(
+            f"baseline {lacking[0]!r} failed on every ticker, so there is nothing to compare with:"
+            " see the reasons above"
+        )
+    scores = replicate_scores(predictions, references)
+    table = verdict(predictions, references, plan.rows("variant"), plan.rows("baseline"))
+    sentence = verdict_sentence(table, references)
+    out = Path("results") / plan.name
+    drawn = figures(table, scores, predictions, curves, references)
+    files = write_results(out, table, scores, predictions, drawn)
+    skills = {trial.signature: _skills(plan, trial, records) for trial in done}
+    tracking.log_results(done, records, skills, table, sentence, files, failed=len(failures))
+    console.print(verdict_table(table, references))
+    console.print(sentence, highlight=False)
+    for name, reason in failures.items():
+        console.print(f"[red]failed: {name}: {reason}[/red]", soft_wrap=True, highlight=False)
+    console.print(f"[dim]{out}/: {', '.join(path.name for path in files)}[/dim]")
+
+
+def _skills(plan: Plan, trial: Trial, records: Mapping[str, Record], block: str = "test") -> dict[str, float]:
+    """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it."""
+    rmse = records[trial.signature].metrics[f"{block}/rmse"]
+    return {
+        f"vs/{other.row}_rmse_skill": 1 - rmse / records[other.signature].metrics[f"{block}/rmse"]
+        for other in plan.trials
+        if other.row in plan.sweep.references and other.ticker == trial.ticker and other.signature in records
+    }
+
+
+def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Gather the forecasts and the learning curves of trials into two long tables."""
+    import pandas as pd
+
+    forecasts: list[pd.DataFrame] = []
+    columns = ["model", "ticker", "seed", "epoch", "train_loss", "val_loss", "best_epoch"]
+    curves: list[pd.DataFrame] = []
+    for trial in trials:
+        record = records[trial.signature]
+        key: dict[str, Any] = {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
+        forecasts.append(record.forecast.assign(**key))
+        if record.history is not None:
+            curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])
+            curves.append(curve.assign(**key, best_epoch=record.history.best_epoch)[columns])
+    no_curves = pd.DataFrame(columns=columns)
+    return pd.concat(forecasts, ignore_index=True), pd.concat(
+        curves, ignore_index=True
+    ) if curves else no_curves
+
+
+def _show_trials(plan: Plan, store: Store, console: Console) -> None:
+    table = Table("signature", "row", "ticker", "seed", "in the store", box=None)
+    for trial in plan.trials:
+        there = "yes" if store.get(trial.signature) else "no"
+        table.add_row(trial.signature, trial.row, trial.ticker, str(trial.config.seed), there)
+    console.print(table)
+    console.print(f"{len(plan.trials)} trials", highlight=False)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line and exit code 2."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(standalone_mode=False)
+    except UserError as error:
+        _complain(str(error))
+    except typer.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except typer.TyperException as error:
+        _complain(" ".join(error.format_message().split()))
+    else:
+        sys.exit(code or 0)
+
+
+def _complain(message: str) -> None:
+    print(f"farm: {message}", file=sys.stderr)
+    sys.exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""MLflow: finished results in batches, each exactly once; the only importer of mlflow.
+
+An experiment for each sweep; in it a run for the sweep, below that one for each variant, each
+baseline and each trial. What is finished is not written again: runs are found by their tags. A run
+that an interrupted driver left half-written is completed, which is idempotent, since every metric
+carries the time at which its trial finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from farm.base.errors import UserError
+from farm.plan import Plan, Trial
+from farm.store import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PRIMARY_METRIC = "test/rmse"
+_BATCH = 1000  # metrics that MLflow takes at once
+_SUMMARY = {  # metric of a summary run: column of the verdict
+    "test/rmse": "rmse",
+    "test/mae": "mae",
+    "test/direction_accuracy": "direction_accuracy",
+    "ci/lo": "rmse_lo",
+    "ci/hi": "rmse_hi",
+    "dm/statistic": "dm_statistic",
+    "dm/p": "dm_p",
+}
+
+
+def check_uri(uri: str) -> None:
+    """See that a tracking server answers, or a database's folder exists, within ten seconds.
+
+    Raises
+    ------
+    UserError
+        If not.
+    """
+    parts = urlsplit(uri)
+    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without user and password
+    if parts.scheme in ("http", "https"):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10) as answer:
+                answer.read(64)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise UserError(
+                f"tracking server {shown!r} cannot be reached ({reason}): start it with `mlflow server`,"
+                " or leave --tracking-uri out to log to sqlite:///mlflow.db"
+            ) from error
+    elif parts.scheme == "sqlite":
+        path = Path(uri.removeprefix("sqlite:///"))
+        if not path.parent.is_dir() or path.is_dir():
+            raise UserError(
+                f"tracking database {shown!r}: its folder does not exist:"
+                " make it, or choose another --tracking-uri"
+            )
+    elif parts.scheme not in ("postgresql", "mysql", "mssql", "databricks"):
+        raise UserError(
+            f"tracking URI {shown!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a database URI"
+        )
+
+
+class Tracking:
+    """The runs of one plan.
+
+    Parameters
+    ----------
+    uri
+        Where MLflow keeps its runs.
+    plan
+        Whose runs they are.
+    """
+
+    def __init__(self, uri: str, plan: Plan) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        from mlflow.tracking import MlflowClient
+
+        for logger in ("mlflow", "alembic"):
+            logging.getLogger(logger).setLevel(logging.WARNING)
+        self._plan = plan
+        self._client = MlflowClient(tracking_uri=uri)
+        experiment = self._client.get_experiment_by_name(plan.name)
+        if experiment is None:
+            self._experiment = self._client.create_experiment(
+                plan.name,
+                tags={
+                    "farm.sweep": plan.name,
+                    "mlflow.experiment.primaryMetric.name": PRIMARY_METRIC,
+                    "mlflow.note.content": f"{plan.sweep.title}\n\n{plan.sweep.question}",
+                },
+            )
+        else:
+            if experiment.lifecycle_stage != "active":
+                raise UserError(
+                    f"MLflow experiment {plan.name!r} is in the trash:"
+                    " restore it, or delete it for good with `mlflow gc`"
+                )
+            self._experiment = experiment.experiment_id
+        self._trials = {run.data.tags["farm.signature"]: run for run in self._runs("trial")}
+        self.parent = self._parent()
+
+    def _runs(self, role: str, **tags: str) -> list[Any]:
+        conditions = [f"tags.`{name}` = '{value}'" for name, value in {"farm.role": role, **tags}.items()]
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                " AND ".join(conditions),
+                max_results=5000,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _parent(self) -> str:
+        """Find the sweep's run or make it; the same set of trials has one."""
+        earlier = self._runs("sweep", **{"farm.signature": self._plan.signature})
+        if earlier:
+            return str(earlier[0].info.run_id)
+        tags = {"farm.role": "sweep", "farm.signature": self._plan.signature}
+        return str(self._create(f"{self._plan.name} sweep", tags, int(1000 * time.time())).info.run_id)
+
+    def log_trial(self, trial: Trial, record: Record, skill: Mapping[str, float]) -> None:
+        """Log a finished trial below the sweep, unless that has been done.
+
+        Parameters
+        ----------
+        trial, record
+            The trial and its result.
+        skill
+            Its ``vs/`` metrics, against the references that have finished.
+        """
+        run = self._trials.get(trial.signature)
+        if run is not None and run.info.status == "FINISHED" and skill.keys() <= run.data.metrics.keys():
+            if run.data.tags.get("mlflow.parentRunId") != self.parent:
+                # The latest sweep that asks for a trial shows it.
+                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
+            return
+        when = int(record.finished * 1000)
+        if run is None:
+            seconds = record.metrics["cost/fit_seconds"] + record.metrics["cost/predict_seconds"]
+            tags = self._tags("trial", trial.row) | {
+                "farm.kind": trial.role,
+                "farm.ticker": trial.ticker,
+                "farm.signature": trial.signature,
+            }
+            run = self._create(trial.name, tags, when - int(1000 * seconds))
+        metrics = [(name, value, 0) for name, value in {**record.metrics, **skill}.items()]
+        for epoch in record.history.epochs if record.history else ():
+            metrics += [
+                ("train/loss", epoch.train_loss, epoch.epoch),
+                ("val/loss", epoch.val_loss, epoch.epoch),
+            ]
+        self._finish(run.info.run_id, metrics, {"variant": trial.row, **_flat(record.config)}, when)
+        self._trials[trial.signature] = self._client.get_run(run.info.run_id)
+
+    def log_results(
+        self,
+        trials: Sequence[Trial],
+        records: Mapping[str, Record],
+        skills: Mapping[str, Mapping[str, float]],
+        table: pd.DataFrame,
+        sentence: str,
+        files: Sequence[Path],
+        failed: int,
+    ) -> None:
+        """Log what is missing of the trials, the verdict's rows and the sweep itself.
+
+        Parameters
+        ----------
+        trials
+            The finished trials.
+        records, skills
+            Their results and ``vs/`` metrics, by signature.
+        table, sentence
+            The verdict.
+        files
+            Artifacts of the sweep's run.
+        failed
+            How many trials failed.
+        """
+        for trial in trials:
+            self.log_trial(trial, records[trial.signature], skills[trial.signature])
+        digest = hashlib.sha256(" ".join(sorted(trial.signature for trial in trials)).encode()).hexdigest()[
+            :16
+        ]
+        when = int(1000 * max(record.finished for record in records.values()))
+        sweep = self._client.get_run(self.parent)
+        if sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest:
+            return
+        for row in table.to_dict("records"):
+            mine = [trial for trial in trials if trial.row == row["model"]]
+            self._log_summary(row, [records[trial.signature] for trial in mine], when)
+        counts = {"cost/trials": len(trials), "cost/failed_trials": failed}
+        for path in files:
+            self._client.log_artifact(self.parent, str(path), "figures" if path.suffix == ".png" else None)
+        self._client.set_tag(self.parent, "mlflow.note.content", f"{self._plan.sweep.question}\n\n{sentence}")
+        self._client.set_tag(self.parent, "farm.digest", digest)
+        self._finish(self.parent, [(name, value, 0) for name, value in counts.items()], {}, when)
+
+    def _log_summary(self, row: Mapping[Any, Any], records: Sequence[Record], when: int) -> None:
+        """Log one row of the verdict, in place of an older one."""
+        tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"]}
+        for earlier in self._runs(
+            row["role"], **{k: tags[k] for k in ("mlflow.parentRunId", "farm.variant")}
+        ):
+            self._client.delete_run(earlier.info.run_id)
+        shared = set.intersection(*(set(record.metrics) for record in records))
+        metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
+        metrics |= {name: row[column] for name, column in _SUMMARY.items()}
+        metrics |= {f"vs/{ref}_rmse_skill": row[f"{ref}_rmse_skill"] for ref in self._plan.sweep.references}
+        params = dict(set.intersection(*(set(_flat(record.config).items()) for record in records)))
+        run = self._create(row["model"], tags, when)
+        self._finish(
+            run.info.run_id,
+            [(k, v, 0) for k, v in metrics.items()],
+            {"variant": row["model"], **params},
+            when,
+        )
+
+    def _tags(self, role: str, row: str) -> dict[str, str]:
+        return {"mlflow.parentRunId": self.parent, "farm.role": role, "farm.variant": row}
+
+    def _create(self, name: str, tags: Mapping[str, str], start: int) -> Any:
+        return self._client.create_run(self._experiment, start_time=start, tags=dict(tags), run_name=name)
+
+    def _finish(
+        self, run_id: str, metrics: Sequence[tuple[str, float, int]], params: Mapping[str, str], when: int
+    ) -> None:
+        """Write everything of a run in as few requests as MLflow takes, and end the run."""
+        from mlflow.entities import Metric, Param
+
+        rows = [
+            Metric(name, float(value), when, step) for name, value, step in metrics if math.isfinite(value)
+        ]
+        for start in range(0, max(len(rows), 1), _BATCH):
+            first = [Param(name, value) for name, value in params.items()] if start == 0 else []
+            self._client.log_batch(run_id, metrics=rows[start : start + _BATCH], params=first)
+        self._client.set_terminated(run_id, "FINISHED", end_time=when)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten a config to MLflow params: dotted keys, plain numbers."""
+    flat: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            flat[f"{prefix}{name}"] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return flat

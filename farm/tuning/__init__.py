@@ -1,0 +1,1 @@
+"""Where trials run: the only importer of Ray and Optuna."""

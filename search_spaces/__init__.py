@@ -1,0 +1,1 @@
+"""Sweep files: each declares the trials of one question."""

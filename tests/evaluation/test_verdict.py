@@ -1,0 +1,341 @@
+import math
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from farm.base.types import Forecast
+from farm.evaluation.accuracy import direction_accuracy, mae, rmse
+from farm.evaluation.significance import bootstrap_interval, diebold_mariano, mean_block_length
+from farm.evaluation.verdict import replicate_scores, verdict
+
+CHEAP = {"resamples": 20}
+
+
+def frame(model, ticker, seed, actual, predicted):
+    dates = pd.bdate_range("2020-01-01", periods=len(actual))
+    return pd.DataFrame(
+        {
+            "date": dates,
+            "ticker": ticker,
+            "model": model,
+            "seed": seed,
+            "actual": actual,
+            "predicted": predicted,
+        }
+    )
+
+
+def world(noise, *, days=120, tickers=("A", "B"), seeds=2, baselines=("linear",), seed=0, common=0.5):
+    """Forecasts that know the truth up to noise of a given size for each model, in % returns.
+
+    A share ``common`` of the returns, and of a model's errors, is the same for all tickers.
+    """
+    rng = np.random.default_rng(seed)
+
+    def shared():
+        for_all = rng.standard_normal(days)
+        return {t: common**0.5 * for_all + (1 - common) ** 0.5 * rng.standard_normal(days) for t in tickers}
+
+    actual = shared()
+    frames = []
+    for model, size in noise.items():
+        for s in range(1 if model in baselines else seeds):
+            error = shared()
+            frames += [frame(model, t, s, actual[t], actual[t] + size * error[t]) for t in tickers]
+    return pd.concat(frames, ignore_index=True)
+
+
+def judge(predictions, references=("linear",), variants=("lstm",), baselines=("linear",), **options):
+    table = verdict(predictions, references, variants, baselines, **CHEAP | options)
+    return table.set_index("model", drop=False)
+
+
+def test_a_planted_gain_is_found_and_a_planted_loss_too():
+    noise = {"good": 0.8, "bad": 1.2, "linear": 1.0, "zero": 1.5}
+    predictions = world(noise, days=300, baselines=("linear", "zero"))
+    table = judge(predictions, variants=("good", "bad"), baselines=("linear", "zero"))
+    assert list(table["model"]) == ["good", "linear", "bad", "zero"]
+    assert list(table["beats"]) == ["yes", "", "no", ""]
+    assert list(table["role"]) == ["variant", "baseline", "variant", "baseline"]
+    good = table.loc["good"]
+    assert good["linear_rmse_skill_lo"] < good["linear_rmse_skill"] < good["linear_rmse_skill_hi"]
+    assert good["linear_rmse_skill"] == pytest.approx(0.2, abs=0.05)
+    assert good["rmse_lo"] < 0.8 < good["rmse_hi"]
+    assert good["dm_statistic"] < 0
+    assert good["dm_p"] < 0.05
+    assert table.loc["bad", "dm_statistic"] > 0
+
+
+def test_a_small_gain_is_not_shown():
+    table = judge(world({"lstm": 0.99, "linear": 1.0}, days=60, seed=5))
+    assert table.loc["lstm", "linear_rmse_skill"] > 0
+    assert table.loc["lstm", "beats"] == "not shown"
+
+
+def test_numbers_agree_with_a_slow_computation():
+    predictions = world({"lstm": 0.9, "linear": 1.0, "zero": 1.3}, days=60, baselines=("linear", "zero"))
+    # One ticker starts later than the other, and one forecast is missing.
+    predictions = predictions[(predictions["ticker"] == "A") | (predictions["date"] >= "2020-01-10")]
+    predictions = predictions.reset_index(drop=True)
+    predictions.loc[40, "predicted"] = np.nan
+    # The reference errs more in some weeks than in others, so blocks of days are drawn.
+    wild = (predictions["model"] == "linear") & (predictions["date"].dt.month == 2)
+    predictions.loc[wild, "predicted"] += 2 * (predictions["predicted"] - predictions["actual"])[wild]
+    row = judge(predictions, ("linear", "zero"), baselines=("linear", "zero"), resamples=50, seed=7).loc[
+        "lstm"
+    ]
+
+    days = sorted(predictions["date"].unique())
+    known = predictions.dropna()
+    cells = {(r.model, r.ticker, r.seed, r.date): (r.actual, r.predicted) for r in known.itertuples()}
+    replicates = [("A", 0), ("A", 1), ("B", 0), ("B", 1)]
+
+    def pairs(model, ticker, seed, chosen, other=None):
+        both = [d for d in chosen if (model, ticker, seed, d) in cells]
+        if other:
+            return [d for d in both if (other, ticker, 0, d) in cells]
+        return np.array([cells[model, ticker, seed, d] for d in both])
+
+    def mean_rmse(chosen):
+        actual_predicted = [pairs("lstm", t, s, chosen) for t, s in replicates]
+        return np.mean([rmse(Forecast(x[:, 1]), x[:, 0]) for x in actual_predicted])
+
+    def mean_skill(chosen, reference):
+        skills = []
+        for t, s in replicates:
+            both = pairs("lstm", t, s, chosen, reference)
+            own = np.sqrt(np.mean([np.subtract(*cells["lstm", t, s, d]) ** 2 for d in both]))
+            other = np.sqrt(np.mean([np.subtract(*cells[reference, t, 0, d]) ** 2 for d in both]))
+            skills.append(1 - own / other)
+        return np.mean(skills)
+
+    assert row["rmse"] == pytest.approx(mean_rmse(days), rel=1e-12)
+    assert row["linear_rmse_skill"] == pytest.approx(mean_skill(days, "linear"), rel=1e-10)
+    assert row["zero_rmse_skill"] == pytest.approx(mean_skill(days, "zero"), rel=1e-10)
+    whole = [pairs("lstm", t, s, days) for t, s in replicates]
+    assert row["mae"] == pytest.approx(np.mean([mae(Forecast(x[:, 1]), x[:, 0]) for x in whole]), rel=1e-12)
+    calls = [direction_accuracy(Forecast(x[:, 1]), x[:, 0]) for x in whole]
+    assert row["direction_accuracy"] == pytest.approx(np.mean(calls), rel=1e-12)
+
+    losses = []
+    for model in ("lstm", "linear"):
+        daily = []
+        for d in days:
+            both = [
+                (t, s) for t, s in replicates if ("lstm", t, s, d) in cells and ("linear", t, 0, d) in cells
+            ]
+            seeds = [(t, s if model == "lstm" else 0) for t, s in both]
+            daily.append(np.mean([np.subtract(*cells[model, t, s, d]) ** 2 for t, s in seeds]))
+        losses.append(np.array(daily))
+    test = diebold_mariano(*losses)
+    assert row["dm_statistic"] == pytest.approx(test.statistic, rel=1e-10)
+    assert row["dm_p"] == pytest.approx(test.p_value, rel=1e-8)
+
+    reference = [
+        np.mean([np.subtract(*cells["linear", t, 0, d]) ** 2 for t in "AB" if ("linear", t, 0, d) in cells])
+        for d in days
+    ]
+    block = mean_block_length(np.array(reference))
+    assert block > 2
+    options = {"resamples": 50, "seed": 7, "block": block}
+    at = np.array(days)
+    interval = bootstrap_interval(lambda rows: mean_rmse(at[rows]), len(days), **options)
+    assert (row["rmse_lo"], row["rmse_hi"]) == pytest.approx(interval, rel=1e-10)
+    interval = bootstrap_interval(lambda rows: mean_skill(at[rows], "linear"), len(days), **options)
+    assert (row["linear_rmse_skill_lo"], row["linear_rmse_skill_hi"]) == pytest.approx(interval, rel=1e-8)
+
+
+def test_the_order_of_rows_and_columns_changes_nothing():
+    predictions = world({"lstm": 0.9, "gru": 0.95, "linear": 1.0})
+    shuffled = predictions.sample(frac=1, random_state=0)[list(reversed(predictions.columns))]
+    expected = judge(predictions, variants=("lstm", "gru"))
+    pd.testing.assert_frame_equal(judge(shuffled, variants=("gru", "lstm")), expected, check_exact=True)
+    pd.testing.assert_frame_equal(
+        replicate_scores(shuffled, ("linear",)), replicate_scores(predictions, ("linear",)), check_exact=True
+    )
+
+
+def test_another_seed_moves_the_intervals_alone():
+    predictions = world({"lstm": 0.9, "linear": 1.0})
+    one, again, other = judge(predictions), judge(predictions), judge(predictions, seed=1)
+    pd.testing.assert_frame_equal(one, again, check_exact=True)
+    changed = one.columns[(one != other).any() & one.notna().any()]
+    assert set(changed) - {"dm_statistic", "dm_p"} == {
+        "rmse_lo", "rmse_hi", "linear_rmse_skill_lo", "linear_rmse_skill_hi"
+    }  # fmt: skip
+
+
+def test_another_variant_changes_no_other_row():
+    both = world({"linear": 1.0, "lstm": 0.9, "gru": 0.95})
+    alone = both[both["model"] != "gru"]
+    pd.testing.assert_series_equal(
+        judge(alone).loc["lstm"], judge(both, variants=("lstm", "gru")).loc["lstm"]
+    )
+
+
+def test_a_model_equal_to_the_reference_has_no_skill_and_p_one():
+    predictions = world({"linear": 1.0}, tickers=("A", "B", "C"))
+    copies = [predictions.assign(model="lstm", seed=s) for s in range(3)]
+    table = judge(pd.concat([predictions, *copies]))
+    row = table.loc["lstm"]
+    assert row["beats"] == "no"
+    assert row["linear_rmse_skill"] == 0.0
+    assert (row["dm_statistic"], row["dm_p"]) == (0.0, 1.0)
+    assert row["linear_rmse_skill_lo"] == pytest.approx(0, abs=1e-12)
+    assert row["rmse"] == pytest.approx(table.loc["linear", "rmse"], rel=1e-12)
+
+
+def test_the_reference_itself_has_skill_zero_and_no_test():
+    row = judge(world({"lstm": 0.9, "linear": 1.0})).loc["linear"]
+    assert row["linear_rmse_skill"] == 0.0
+    assert math.isnan(row["dm_p"])
+    assert row["beats"] == ""
+
+
+def test_diebold_mariano_is_antisymmetric():
+    names = ("linear", "arima")
+    predictions = world({"lstm": 0.8, "linear": 1.0, "arima": 0.9}, baselines=names)
+    one = judge(predictions, ("linear",), baselines=names).loc["arima"]
+    other = judge(predictions, ("arima",), baselines=names).loc["linear"]
+    assert one["dm_statistic"] == -other["dm_statistic"]
+    assert one["dm_p"] == other["dm_p"]
+
+
+def test_repeating_tickers_or_seeds_is_no_new_evidence():
+    predictions = world({"lstm": 0.97, "linear": 1.0}, tickers=("A",), seeds=1)
+    once = judge(predictions).loc["lstm"]
+    copies = [predictions.assign(ticker=name) for name in "ABCDEFGH"]
+    of_tickers = pd.concat(copies)
+    more_seeds = of_tickers[of_tickers["model"] == "lstm"].assign(seed=1)
+    often = judge(pd.concat([of_tickers, more_seeds])).loc["lstm"]
+    assert often["dm_p"] == pytest.approx(once["dm_p"], rel=1e-9)
+    assert often["rmse_lo"] == pytest.approx(once["rmse_lo"], rel=1e-9)
+    assert often["replicates"] == 16
+
+
+def test_no_true_difference_is_seldom_called_a_gain():
+    worlds, yes, rejected = 300, 0, 0
+    for seed in range(worlds):
+        predictions = world(
+            {"lstm": 1.0, "linear": 1.0}, days=150, tickers=tuple("ABCD"), seeds=1, seed=seed, common=0.8
+        )
+        row = judge(predictions, resamples=2).loc["lstm"]
+        yes += row["beats"] == "yes"
+        rejected += row["dm_p"] < 0.05
+    four_errors = 4 * math.sqrt(0.05 * 0.95 / worlds)
+    assert yes / worlds < 0.05
+    assert 0 < rejected / worlds < 0.05 + four_errors
+
+
+def test_a_gain_in_skill_against_the_pooled_losses_is_not_shown():
+    # The calm ticker gains a lot, the wild one loses a little: more in squares than the calm one wins.
+    rng = np.random.default_rng(0)
+    calm, wild, error = rng.standard_normal((3, 200))
+    frames = []
+    for model, sizes in {"linear": (0.01, 1.0), "lstm": (0.001, 1.2)}.items():
+        frames.append(frame(model, "CALM", 0, calm, calm + sizes[0] * error))
+        frames.append(frame(model, "WILD", 0, wild, wild + sizes[1] * error))
+    row = judge(pd.concat(frames)).loc["lstm"]
+    assert row["linear_rmse_skill"] > 0
+    assert row["dm_statistic"] > 0
+    assert row["dm_p"] < 0.05
+    assert row["beats"] == "not shown"
+
+
+def test_failed_trials_are_left_out_and_counted():
+    predictions = world({"lstm": 0.9, "gru": 0.9, "linear": 1.0}, tickers=("A", "B", "C"), seeds=3)
+    lost = (predictions["model"] == "gru") & ((predictions["ticker"] == "C") | (predictions["seed"] == 2))
+    table = judge(predictions[~lost], variants=("lstm", "gru"))
+    assert list(table.loc["gru", ["seeds", "replicates", "expected"]]) == [2, 4, 9]
+    assert list(table.loc["lstm", ["seeds", "replicates", "expected"]]) == [3, 9, 9]
+    assert list(table.loc["linear", ["seeds", "replicates", "expected"]]) == [1, 3, 3]
+    kept = predictions[(predictions["ticker"] != "C") & (predictions["seed"] < 2)]
+    empty = predictions.assign(predicted=predictions["predicted"].mask(lost))  # rows of NaN are no rows
+    pd.testing.assert_frame_equal(judge(empty, variants=("lstm", "gru")), table)
+    alone = judge(kept, variants=("lstm", "gru")).loc["gru"]
+    for column in ("rmse", "linear_rmse_skill", "dm_statistic", "dm_p"):
+        assert table.loc["gru", column] == pytest.approx(alone[column], rel=1e-12)
+
+
+def test_a_model_without_forecasts_stands_last():
+    table = judge(world({"lstm": 1.5, "linear": 1.0}), variants=("gone", "lstm"))
+    assert list(table["model"]) == ["linear", "lstm", "gone"]
+    gone = table.loc["gone"]
+    assert (gone["replicates"], gone["seeds"], gone["expected"]) == (0, 0, 4)
+    assert gone["beats"] == "not shown"
+    assert gone[["rmse", "rmse_lo", "mae", "linear_rmse_skill", "dm_p"]].isna().all()
+
+
+def test_a_reference_that_failed_leaves_everything_unshown():
+    table = judge(world({"lstm": 0.5, "gru": 0.4}), variants=("lstm", "gru"))
+    assert list(table["model"]) == ["gru", "lstm", "linear"]
+    assert list(table["beats"]) == ["not shown", "not shown", ""]
+    assert table["rmse"].notna().sum() == 2
+
+
+def test_tickers_may_have_different_dates():
+    predictions = world({"lstm": 0.9, "linear": 1.0})
+    apart = predictions[(predictions["ticker"] == "A") == (predictions["date"] < "2020-03-01")]
+    table = judge(apart)
+    scores = replicate_scores(apart, ("linear",)).set_index(["model", "ticker", "seed"])
+    for replicate, rows in apart.groupby(["model", "ticker", "seed"]):
+        expected = rmse(Forecast(rows["predicted"].to_numpy()), rows["actual"].to_numpy())
+        assert scores.loc[replicate, "rmse"] == pytest.approx(expected, rel=1e-12)
+    assert table.loc["lstm", "dm_p"] < 1
+
+
+def test_replicate_scores_are_one_row_a_replicate():
+    predictions = world({"lstm": 0.9, "linear": 1.0, "zero": 1.2}, baselines=("linear", "zero"))
+    scores = replicate_scores(predictions, ("linear", "zero")).set_index(["model", "ticker", "seed"])
+    assert list(scores.columns) == [
+        "mae", "rmse", "direction_accuracy", "vs/linear_rmse_skill", "vs/zero_rmse_skill"
+    ]  # fmt: skip
+    assert len(scores) == 2 * 2 + 2 + 2
+    expected = 1 - scores.loc[("lstm", "B", 1), "rmse"] / scores.loc[("zero", "B", 0), "rmse"]
+    assert scores.loc[("lstm", "B", 1), "vs/zero_rmse_skill"] == pytest.approx(expected, rel=1e-12)
+    table = judge(predictions, ("linear", "zero"), baselines=("linear", "zero"))
+    for column in ("mae", "rmse", "direction_accuracy"):
+        assert table.loc["lstm", column] == pytest.approx(scores.loc["lstm", column].mean(), rel=1e-12)
+
+
+def test_single_precision_truths_are_the_same_truths():
+    predictions = world({"lstm": 0.9, "linear": 1.0})
+    single = predictions["actual"].astype(np.float32).astype(np.float64)
+    predictions["actual"] = predictions["actual"].where(predictions["model"] == "lstm", single)
+    judge(predictions)
+
+
+def test_bad_input_is_refused():
+    predictions = world({"lstm": 0.9, "linear": 1.0})
+    with pytest.raises(ValueError, match="at least one row"):
+        judge(predictions.iloc[:0])
+    with pytest.raises(ValueError, match="there twice"):
+        judge(pd.concat([predictions, predictions.iloc[:1]]))
+    with pytest.raises(ValueError, match="neither a variant nor a baseline"):
+        judge(predictions.replace("lstm", "gru"))
+    with pytest.raises(ValueError, match="from the baselines"):
+        judge(predictions, ("lstm",))
+    with pytest.raises(ValueError, match="from the baselines"):
+        judge(predictions, ())
+    with pytest.raises(ValueError, match="several seeds"):
+        judge(pd.concat([predictions, predictions[predictions["model"] == "linear"].assign(seed=1)]))
+    shifted = predictions.assign(actual=predictions["actual"] + 0.1 * (predictions["model"] == "lstm"))
+    with pytest.raises(ValueError, match="disagree on what came to pass on 240"):
+        judge(shifted)
+
+
+def test_a_whole_ablation_is_judged_in_seconds():
+    baselines = ("linear", *(f"b{i}" for i in range(6)))
+    variants = ("v0", "v1", "v2", "v3")
+    predictions = world(
+        dict.fromkeys(variants + baselines, 1.0),
+        days=390,
+        tickers=tuple("ABCDEFG"),
+        seeds=3,
+        baselines=baselines,
+    )
+    started = time.perf_counter()
+    verdict(predictions, ("linear", "b0"), variants, baselines)
+    assert time.perf_counter() - started < 3
