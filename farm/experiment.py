@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -18,11 +18,9 @@ import farm.studies  # noqa: F401  (these four register their components)
 from farm.base.config import Config, signature
 from farm.base.errors import UserError
 from farm.base.model import AnyModel, Estimator, State
-from farm.base.types import Dates, Floats, Forecast
 from farm.data.panel import Panel
-from farm.evaluation.metric import evaluate
 from farm.models.network import Network
-from farm.studies.study import AnyStudy
+from farm.studies.study import AnyStudy, Evaluation
 from farm.training.fit import Epoch, History, TrainingConfig, fit, reproducible
 
 
@@ -69,20 +67,15 @@ class Result:
 
     Parameters
     ----------
-    metrics
-        Scores by their full names.
-    times, actual, forecast
-        The test block's dates (B,), truths (B,) and forecasts.
+    evaluation
+        Scores and forecasts of the test block; its metrics hold the cost too, and no NaN.
     history
         The learning curve; None for a model that fits itself.
     state
         What the model learnt and the scaler of its inputs, as arrays.
     """
 
-    metrics: dict[str, float]
-    times: Dates
-    actual: Floats
-    forecast: Forecast
+    evaluation: Evaluation
     history: History | None
     state: State
 
@@ -141,26 +134,18 @@ def run(
         elif isinstance(model, Estimator):
             model.fit(data.train, data.val)
         fitted = time.perf_counter()
-        val_forecast = model.predict(data.val)
-        test = data.open_test()
-        forecast = model.predict(test)
-    truth = test.series[test.position]
-    metrics: dict[str, Any] = {
-        **evaluate(val_forecast, data.val.series[data.val.position], block="val"),
-        **evaluate(forecast, truth, block="test"),
+        evaluation = config.study.evaluate(model, data)
+    metrics = {
+        **evaluation.metrics,
         "cost/fit_seconds": fitted - started,
-        "cost/predict_seconds": time.perf_counter() - fitted,
+        "cost/evaluate_seconds": time.perf_counter() - fitted,
     }
     if history is not None:
         metrics["cost/epochs"] = len(history.epochs)
         metrics["train/best_epoch"] = history.best_epoch
         metrics["val/best_loss"] = min(epoch.val_loss for epoch in history.epochs)
+    defined = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
     mean, scale = data.scaler
-    state = {
-        **{f"model.{name}": value for name, value in model.state().items()},
-        "scaler.mean": mean,
-        "scaler.scale": scale,
-    }
-    # A score that these truths leave undefined is left out.
-    scores = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-    return Result(scores, test.times, truth, forecast, history, state)
+    state = {f"model.{name}": value for name, value in model.state().items()}
+    state |= {"scaler.mean": mean, "scaler.scale": scale}
+    return Result(replace(evaluation, metrics=defined), history, state)

@@ -39,6 +39,8 @@ class Record:
         Its resolved config, JSON-ready.
     metrics
         Scores by their full names.
+    tags
+        What a reader should be warned of.
     history
         Its learning curve; None for a model that fits itself.
     finished
@@ -48,25 +50,33 @@ class Record:
     signature: str
     config: dict[str, Any]
     metrics: dict[str, float]
+    tags: dict[str, str]
     history: History | None
     finished: float
-    forecast_bytes: bytes = dataclasses.field(repr=False)
-    levels: tuple[float, ...] = ()
+    levels: dict[str, tuple[float, ...]]
+    content: bytes = dataclasses.field(repr=False)
 
     @cached_property
-    def forecast(self) -> pd.DataFrame:
-        """Give the test block: date, actual, predicted and a column ``q05`` for each level."""
-        arrays = safetensors.numpy.load(self.forecast_bytes)
-        frame = pd.DataFrame(
-            {
-                "date": arrays["times"].astype("datetime64[D]").astype("datetime64[ns]"),
-                "actual": arrays["actual"],
-                "predicted": arrays["point"],
-            }
-        )
-        for i, level in enumerate(self.levels):
-            frame[f"q{100 * level:02.0f}"] = arrays["quantiles"][:, i]
-        return frame
+    def _arrays(self) -> State:
+        return dict(safetensors.numpy.load(self.content))
+
+    def forecast(self, name: str = "") -> pd.DataFrame:
+        """Give the test block of one evaluation: date, actual, predicted and ``q05`` for each level.
+
+        Parameters
+        ----------
+        name
+            The evaluation; ``""`` is the one that is ranked.
+        """
+        arrays = self._arrays
+        columns = {
+            "date": arrays["times"].astype("datetime64[D]").astype("datetime64[ns]"),
+            "actual": arrays["actual"],
+            "predicted": arrays[f"point:{name}"],
+        }
+        for i, level in enumerate(self.levels[name]):
+            columns[f"q{100 * level:02.0f}"] = arrays[f"quantiles:{name}"][:, i]
+        return pd.DataFrame(columns)
 
 
 class Store:
@@ -121,20 +131,23 @@ class Store:
 
     def put(self, signature: str, config: TrialConfig, result: Result) -> None:
         """Write a finished trial; the last step makes it visible, all of it at once."""
+        evaluation = result.evaluation
         arrays: State = {
-            "times": result.times.astype("datetime64[D]").astype(np.int64),
-            "actual": result.actual,
-            "point": result.forecast.point,
+            "times": evaluation.times.astype("datetime64[D]").astype(np.int64),
+            "actual": evaluation.actual,
         }
-        if result.forecast.quantiles is not None:
-            arrays["quantiles"] = result.forecast.quantiles
+        for name, forecast in evaluation.forecasts.items():
+            arrays[f"point:{name}"] = forecast.point
+            if forecast.quantiles is not None:
+                arrays[f"quantiles:{name}"] = forecast.quantiles
         files = {FORECAST: _tensors(arrays), MODEL: _tensors(result.state)}
         record = {
             "signature": signature,
             "config": config.model_dump(mode="json"),
-            "metrics": result.metrics,
+            "metrics": evaluation.metrics,
+            "tags": evaluation.tags,
             "history": None if result.history is None else dataclasses.asdict(result.history),
-            "levels": result.forecast.levels,
+            "levels": {name: forecast.levels for name, forecast in evaluation.forecasts.items()},
             "finished": datetime.now(UTC).timestamp(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
@@ -161,10 +174,11 @@ class Store:
             signature=signature,
             config=stored["config"],
             metrics=stored["metrics"],
+            tags=stored["tags"],
             history=history,
             finished=stored["finished"],
-            forecast_bytes=content[FORECAST],
-            levels=tuple(stored["levels"]),
+            levels={name: tuple(levels) for name, levels in stored["levels"].items()},
+            content=content[FORECAST],
         )
 
     def model_state(self, signature: str) -> State:

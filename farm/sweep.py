@@ -360,7 +360,7 @@ def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.
     for trial in trials:
         record = records[trial.signature]
         key: dict[str, Any] = {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
-        forecasts.append(record.forecast.assign(**key))
+        forecasts.append(record.forecast().assign(**key))
         if record.history is not None:
             curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])
             curves.append(curve.assign(**key, best_epoch=record.history.best_epoch)[columns])

@@ -155,7 +155,7 @@ class Tracking:
             return
         when = int(record.finished * 1000)
         if run is None:
-            seconds = record.metrics["cost/fit_seconds"] + record.metrics["cost/predict_seconds"]
+            seconds = record.metrics["cost/fit_seconds"] + record.metrics["cost/evaluate_seconds"]
             tags = self._tags("trial", trial.row) | {
                 "farm.kind": trial.role,
                 "farm.ticker": trial.ticker,

@@ -38,6 +38,9 @@ class Windows:
         The target series from its beginning to the end of this block, float64, unscaled.
     position
         Where each target stands in `series`, (B,).
+    hidden
+        What `x` hides on its last day, (B, K) float32, scaled: for training and for evaluations
+        that are flagged as oracle. None where nothing is hidden.
     """
 
     x: Floats
@@ -46,6 +49,7 @@ class Windows:
     features: tuple[str, ...]
     series: Floats
     position: Ints
+    hidden: Floats | None = None
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -53,9 +57,20 @@ class Windows:
 
     def take(self, keep: slice) -> Windows:
         """Give a contiguous part of the block, without copying."""
+        hidden = None if self.hidden is None else self.hidden[keep]
         return replace(
-            self, x=self.x[keep], y=self.y[keep], times=self.times[keep], position=self.position[keep]
+            self,
+            x=self.x[keep],
+            y=self.y[keep],
+            times=self.times[keep],
+            position=self.position[keep],
+            hidden=hidden,
         )
+
+    @property
+    def truth(self) -> Floats:
+        """Give the targets in double precision, (B,)."""
+        return self.series[self.position]
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ class TestBlockReused(RuntimeError):
 
 @dataclass
 class Dataset:
-    """Training, validation and test blocks of one trial.
+    """Training, validation, calibration and test blocks of one trial.
 
     Parameters
     ----------
@@ -115,12 +130,16 @@ class Dataset:
         Blocks a model may learn from and be selected on.
     scaler
         Mean and scale of each feature on training rows, each (F,), needed to use a stored model.
+    calibration
+        A block between `val` and the test block that no model learns from; None for a study that
+        calibrates nothing.
     """
 
     train: Windows
     val: Windows
     scaler: tuple[Floats, Floats]
     _test: Windows = field(repr=False)
+    calibration: Windows | None = None
     _opened: bool = field(default=False, repr=False)
 
     def open_test(self) -> Windows:

@@ -330,11 +330,9 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     """Read parquet; a damaged file is the user's to mend."""
-    from pyarrow import ArrowException  # with pandas' own import it is there, but it is slow
-
     try:
         return pd.read_parquet(path)
-    except (ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  (damage shows anywhere: one flipped byte gave a SyntaxError)
         raise _mistake(
             path.name, f"is damaged parquet ({error}), expected a whole file: write it anew"
         ) from error
@@ -463,7 +461,8 @@ def _numbers(cells: pd.Series) -> pd.Series:
 def _days(cells: pd.Series) -> pd.Series:
     """Read days; a time of day and its zone fall away, what is no day becomes NaT."""
     if pd.api.types.is_datetime64_any_dtype(cells):
-        return cells.dt.tz_localize(None).dt.normalize().astype("datetime64[s]")
+        naive: pd.Series = cells.dt.tz_localize(None).dt.normalize().astype("datetime64[s]")
+        return naive
     # Numbers are no days: 20200102 would be read as nanoseconds of 1970.
     text = cells.astype("str").str.strip().str.extract(ISO_DAY, expand=False)
     days: pd.Series = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce").astype("datetime64[s]")

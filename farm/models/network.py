@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,24 @@ from torch import Tensor, nn
 
 from farm.base.model import Model, ModelConfig, State
 from farm.base.types import Forecast, Windows
+
+
+class Batch(NamedTuple):
+    """Samples on a device: x (B, T, F), y (B,) and, where inputs are hidden, hidden (B, K)."""
+
+    x: Tensor
+    y: Tensor
+    hidden: Tensor | None = None
+
+    @classmethod
+    def of(cls, windows: Windows, device: torch.device) -> Batch:
+        """Put a block on a device."""
+        hidden = None if windows.hidden is None else torch.from_numpy(windows.hidden).to(device)
+        return cls(torch.from_numpy(windows.x).to(device), torch.from_numpy(windows.y).to(device), hidden)
+
+    def take(self, rows: Tensor) -> Batch:
+        """Select samples."""
+        return Batch(self.x[rows], self.y[rows], None if self.hidden is None else self.hidden[rows])
 
 
 class NetworkConfig(ModelConfig):
@@ -23,8 +41,8 @@ class Network(nn.Module, Model):
     """A neural forecaster."""
 
     @abstractmethod
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Give the scalar training loss of a batch, x (B, T, F) and y (B,)."""
+    def loss(self, batch: Batch) -> Tensor:
+        """Give the scalar training loss of a batch."""
 
     @abstractmethod
     def forecast(self, x: Tensor) -> Forecast:
@@ -55,9 +73,9 @@ class PointNetwork(Network):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, F) to (B,)."""
 
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """Give the mean squared error."""
-        return nn.functional.mse_loss(self(x), y)
+        return nn.functional.mse_loss(self(batch.x), batch.y)
 
     def forecast(self, x: Tensor) -> Forecast:
         """Give the point forecasts."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ _INK, _GREY, _PALE = "#222222", "#6b6b6b", "#dddddd"
 _COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#882255", "#56b4e9", "#ca9161")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # nine on eight colours: 72 pairs
 _BASELINE_GREYS = ("#4d4d4d", "#8c8c8c")
+_REFERENCE_LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 
 
 @dataclass(frozen=True)
@@ -147,77 +149,71 @@ def _ablation(story: _Story) -> Figure:
 
 def _per_ticker(story: _Story, references: tuple[str, ...]) -> Figure:
     """Draw the RMSE of each variant on each ticker, and its skill, which the eye can compare."""
-    variants = list(story.rows("variant")["model"])
-    means = story.scores.pivot_table(index="ticker", columns="model", values="rmse", sort=False)
-    seeds = story.scores.groupby(["model", "ticker"])["rmse"]
-    lows, highs = seeds.min(), seeds.max()
-    width = min(max(8.0, 2.0 + 0.16 * len(means) * (len(variants) + 2)), 22.0)
+    error, lowest, highest = (
+        story.scores.pivot_table(index="ticker", columns="model", values="rmse", aggfunc=how, sort=False)
+        for how in ("mean", "min", "max")
+    )
+    variants = [name for name in story.rows("variant")["model"] if name in error]
+    standard = error[story.reference] if story.reference in error else error.mean(axis=1) * math.nan
+    skill, worst, best = (100 * (1 - frame.div(standard, axis=0)) for frame in (error, highest, lowest))
+    width = min(max(8.0, 2.0 + 0.16 * len(error) * (len(variants) + 2)), 22.0)
     figure = _figure(width, 6.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    places = np.arange(len(means), dtype=float)
-    standard = means[story.reference] if story.reference in means else means.iloc[:, 0] * math.nan
-    ends: list[Floats] = []
-    for i, name in enumerate(variants):
-        look = story.looks[name]
-        x = places + 0.7 * ((i + 0.5) / len(variants) - 0.5)
-        value = means[name].to_numpy()
-        low, high = (end[name].reindex(means.index).to_numpy() for end in (lows, highs))
-        skill, worst, best = (100 * (1 - error / standard.to_numpy()) for error in (value, high, low))
-        ends.append(np.stack([skill, worst, best]))
-        for axis, y, y_low, y_high in ((top, value, low, high), (bottom, skill, worst, best)):
-            axis.vlines(x, y_low, y_high, color=look.colour, linewidth=1.4, zorder=2)
-            axis.plot(x, y, look.marker, color=look.colour, markersize=5.5, zorder=3)
-    marked = [name for name in references if name in means]
-    for name, colour, style in zip(marked, (_INK, _GREY, _GREY), ("-", "--", ":"), strict=False):
-        skill = 100 * (1 - means[name] / standard)
-        for axis, level in ((top, means[name]), (bottom, skill)):
-            axis.hlines(level, places - 0.42, places + 0.42, color=colour, linestyle=style, linewidth=1.4)
-    if ends and np.isfinite(ends).any():
-        stacked = np.concatenate(ends, axis=1)
-        low, high = _window(stacked[0], stacked[1], stacked[2], floor=2.0, also=(0.0,))
-        bottom.set_ylim(low, high)
-        _mark_outside(bottom, story, variants, places, ends, (low, high))
-    for axis, label in ((top, "RMSE"), (bottom, f"RMSE skill vs {story.reference}, %\n(above 0 is better)")):
-        _tidy(axis, grid="y")
-        axis.set_ylabel(label, color=_INK, fontsize=10)
-        for edge in places[:-1] + 0.5:
-            axis.axvline(edge, color=_PALE, linewidth=0.8, zorder=0)
-    bottom.set_xlim(-0.5, len(means) - 0.5)
-    bottom.set_xticks(places, means.index, rotation=45 if width / len(means) < 0.6 else 0)
+    half = 0.5 * float(np.nanmedian(error))  # a range no ticker's own level can reach by chance
+    _ticker_points(top, story, variants, (error, lowest, highest), floor=half, also=())
+    _ticker_points(bottom, story, variants, (skill, worst, best), floor=2.0, also=(0.0,))
+    top.set_ylabel("RMSE", color=_INK, fontsize=10)
+    bottom.set_ylabel(f"RMSE skill vs {story.reference}, %\n(above 0 is better)", color=_INK, fontsize=10)
     handles = [_handle(story.looks[name], name) for name in variants]
-    for name, colour, style in zip(marked, (_INK, _GREY, _GREY), ("-", "--", ":"), strict=False):
+    places = np.arange(len(error), dtype=float)
+    marked = [name for name in references if name in error]
+    for name, colour, style in zip(marked, (_INK, _GREY, _GREY), _REFERENCE_LINES, strict=False):
+        for axis, level in ((top, error[name]), (bottom, skill[name])):
+            axis.hlines(level, places - 0.42, places + 0.42, color=colour, linestyle=style, linewidth=1.4)
         handles.append(
             Line2D([], [], color=colour, linestyle=style, linewidth=1.4, label=f"{name} (baseline)")
         )
+    bottom.set_xlim(-0.5, len(error) - 0.5)
+    bottom.set_xticks(places, list(error.index), rotation=45 if width / len(error) < 0.6 else 0)
     return _titled(
         figure, "RMSE on each ticker", "Points: mean over seeds. Bars: lowest to highest seed.", handles
     )
 
 
-def _mark_outside(
+def _ticker_points(
     axis: Axes,
     story: _Story,
     variants: list[str],
-    places: Floats,
-    ends: list[Floats],
-    window: tuple[float, float],
+    frames: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    floor: float,
+    also: tuple[float, ...],
 ) -> None:
-    """Write the skill of a point below the axis at its edge, rather than lose it."""
+    """Draw the variants side by side on each ticker: value, low end and high end, each ticker x model."""
+    value, low, high = (frame[variants].to_numpy(dtype=float) for frame in frames)
+    start, stop = _window(value.ravel(), low.ravel(), high.ravel(), floor, also)
     for i, name in enumerate(variants):
-        offset = 0.7 * ((i + 0.5) / len(variants) - 0.5)
-        for place, skill in zip(places, ends[i][0], strict=True):
-            if skill < window[0]:
-                axis.annotate(
-                    f"{skill:.0f} ↓",
-                    (place + offset, window[0]),
-                    xytext=(0, 3),
-                    textcoords="offset points",
-                    rotation=90,
-                    ha="center",
-                    va="bottom",
-                    fontsize=8,
-                    color=story.looks[name].colour,
-                )
+        look = story.looks[name]
+        x = np.arange(len(value)) + 0.7 * ((i + 0.5) / len(variants) - 0.5)
+        axis.vlines(x, low[:, i], high[:, i], color=look.colour, linewidth=1.4, zorder=2)
+        axis.plot(x, value[:, i], look.marker, color=look.colour, markersize=5.5, zorder=3)
+        for place, level in zip(x, value[:, i], strict=True):
+            if start <= level <= stop or math.isnan(level):
+                continue
+            below = level < start  # far off: said at the edge, so that the others keep their scale
+            text = f"{level:.3g}".replace("-", "−")
+            axis.annotate(
+                f"← {text}" if below else f"{text} →",
+                (place, start if below else stop),
+                rotation=90,
+                ha="center",
+                va="bottom" if below else "top",
+                fontsize=8,
+                color=look.colour,
+            )
+    axis.set_ylim(start, stop)
+    _tidy(axis, grid="y")
+    for edge in np.arange(len(value) - 1) + 0.5:
+        axis.axvline(edge, color=_PALE, linewidth=0.8, zorder=0)
 
 
 def _curves(story: _Story, curves: pd.DataFrame) -> Figure:
@@ -250,7 +246,7 @@ def _curves(story: _Story, curves: pd.DataFrame) -> Figure:
         axis.tick_params(labelbottom=True)  # also above an empty place
     handles = [
         Line2D([], [], color=_GREY, linestyle="--", linewidth=2.2, label="training, mean"),
-        Line2D([], [], color=_COLOURS[0], linewidth=2.2, label="validation, mean (in the variant's colour)"),
+        Line2D([], [], color=_COLOURS[0], linewidth=2.2, label="validation, mean (variant's colour)"),
         Line2D(
             [],
             [],
@@ -325,8 +321,9 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
             axis.yaxis.set_major_locator(MaxNLocator(5))
             _tidy(axis, grid=grid)
     left, right = axes[-1]
-    left.xaxis.set_major_locator(AutoDateLocator(minticks=4, maxticks=9))
-    left.xaxis.set_major_formatter(ConciseDateFormatter(left.xaxis.get_major_locator()))
+    dates = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    left.xaxis.set_major_locator(dates)
+    left.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
     left.margins(x=0.01)
     right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−")))
     right.xaxis.set_major_locator(MaxNLocator(4))
@@ -352,7 +349,8 @@ def _agreement(forecast: pd.Series[float], actual: pd.Series[float]) -> str:
     spread, moves = float(forecast.std()), float(actual.std())
     if not (spread > 0 and moves > 0):
         return "the forecast is constant"
-    return f"moves {100 * spread / moves:.0f} % as much as the actual return, correlation {forecast.corr(actual):+.2f}"
+    together = float(forecast.corr(actual))
+    return f"moves {100 * spread / moves:.0f} % as much as the actual return, correlation {together:+.2f}"
 
 
 def _direction_heatmap(story: _Story, days: int) -> Figure:
@@ -363,6 +361,8 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
     models = [
         name for role in ("variant", "baseline") for name in story.rows(role)["model"] if name in percent
     ]
+    if not models:
+        return _message("Direction accuracy", "No model has a direction accuracy.")
     percent = percent[models]
     percent.loc["mean"] = percent.mean()
     figure = _figure(max(2.4 + 0.78 * len(models), 7.0), 2.4 + 0.33 * len(percent))
@@ -387,7 +387,7 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
     axis.set_facecolor(_PALE)  # a missing cell
     for text in axis.texts:
         column, row = (int(place) for place in text.get_position())
-        text.set_color("white" if abs(percent.iloc[row, column] - 50) > 0.7 * reach else _INK)
+        text.set_color("white" if apart[row, column] > 0.7 * reach else _INK)
     variants = sum(story.looks[name].variant for name in models)
     axis.axvline(variants, color="white", linewidth=5)
     axis.axhline(len(percent) - 1, color="white", linewidth=5)
@@ -406,7 +406,7 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
     return _titled(
         figure,
         "Direction accuracy, %, on each ticker",
-        f"Mean over seeds. A coin tossed on {days} test days ends within 50 ± {chance:.1f} in 95 of 100 cases.",
+        f"Mean over seeds. A coin tossed on {days} test days: 50 ± {chance:.1f} in 95 of 100 cases.",
     )
 
 
@@ -420,7 +420,12 @@ def _full_comparison(story: _Story) -> Figure:
     left.set_xlabel("RMSE (left is better)", color=_INK, fontsize=10)
     right.set_xlabel(f"RMSE skill vs {story.reference}, % (right is better)", color=_INK, fontsize=10)
     right.axvline(0, color=_INK, linestyle="--", linewidth=1.2, zorder=1)
-    beyond = {"transform": right.get_yaxis_transform(), "va": "center", "fontsize": 9.5, "color": _INK}
+    beyond: dict[str, Any] = {
+        "transform": right.get_yaxis_transform(),
+        "va": "center",
+        "fontsize": 9.5,
+        "color": _INK,
+    }
     right.text(1.03, -0.85, f"beats {story.reference}?", **beyond)
     for place, (name, beats) in enumerate(zip(rows["model"], rows["beats"], strict=True)):
         if story.looks[name].variant:
@@ -433,7 +438,7 @@ def _full_comparison(story: _Story) -> Figure:
     return _titled(
         figure,
         "All models, best first",
-        "Mean over tickers and seeds. Bars: 95 % interval, where there is one. The RMSE axis does not start at zero.",
+        "Mean over tickers and seeds. Bars: 95 % interval, where there is one. RMSE does not start at zero.",
         [_handle(filled, "variant (its own colour)"), _handle(hollow, "baseline"), dashed],
     )
 
@@ -477,7 +482,7 @@ def _rows_of_points(
         text = (f"{value[place]:+.2f}" if column.endswith("skill") else f"{value[place]:#.4g}").replace(
             "-", "−"
         )
-        note = {
+        note: dict[str, Any] = {
             "ha": "center",
             "va": "bottom",
             "fontsize": 8.5,
@@ -586,7 +591,7 @@ def _titled(figure: Figure, title: str, note: str, handles: list[Line2D] | None 
     if handles is None:
         figure.suptitle(title, x=0.005, ha="left", color=_INK, fontproperties=bold)
     else:  # title and legend in one, as the layout would put one over the other
-        widths = [0.6 + 0.085 * len(str(handle.get_label())) for handle in handles]  # inches, about
+        widths = [0.6 + 0.07 * len(str(handle.get_label())) for handle in handles]  # inches, about
         width = figure.get_figwidth()
         columns = len(handles) if sum(widths) < width else max(1, int(width / max(widths)))
         legend = figure.legend(

@@ -4,14 +4,40 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from farm.base.config import Config
 from farm.base.registry import Registry, resolve
-from farm.base.types import Dataset
+from farm.base.model import Model
+from farm.base.types import Dataset, Dates, Floats, Forecast
 from farm.data.panel import Panel
+from farm.evaluation.metric import evaluate
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a taught model did on the test block.
+
+    Parameters
+    ----------
+    metrics
+        Scores by their full names; one that the truths leave undefined is NaN.
+    times, actual
+        Dates and truths of the test block, (B,).
+    forecasts
+        Forecasts by the name of the evaluation; the one that is ranked is named ``""``.
+    tags
+        What a reader should be warned of, by name.
+    """
+
+    metrics: dict[str, float]
+    times: Dates
+    actual: Floats
+    forecasts: dict[str, Forecast]
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class StudyConfig(Config):
@@ -37,6 +63,14 @@ class StudyConfig(Config):
         """Digest what the study reads of a panel, and nothing else of it."""
         text = " ".join(f"{ticker}={panel.bars[ticker].digest()}" for ticker in self.tickers())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
+        """Forecast and score the validation block, then the test block, which is read here."""
+        scores = evaluate(model.predict(data.val), data.val.truth, block="val")
+        test = data.open_test()
+        forecast = model.predict(test)
+        scores |= evaluate(forecast, test.truth, block="test")
+        return Evaluation(scores, test.times, test.truth, {"": forecast})
 
 
 STUDIES: Registry[type[StudyConfig]] = Registry("study")

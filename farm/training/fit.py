@@ -12,12 +12,11 @@ from typing import Annotated
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from farm.base.config import Config
 from farm.base.search_space import Float, Int
 from farm.base.types import Windows
-from farm.models.network import Network
+from farm.models.network import Batch, Network
 
 
 class TrainingConfig(Config):
@@ -117,18 +116,17 @@ def fit(
         If a loss is NaN or infinite; the message has the epoch and the learning rate.
     """
     device = next(network.parameters()).device
-    x, y = (torch.from_numpy(block).to(device) for block in (train.x, train.y))
-    val_x, val_y = (torch.from_numpy(block).to(device) for block in (val.x, val.y))
+    samples, held_out = Batch.of(train, device), Batch.of(val, device)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
     order = torch.Generator().manual_seed(seed)
     epochs: list[Epoch] = []
     best_loss, best_epoch, best_state = math.inf, 0, network.state_dict()
     for number in range(1, config.epochs + 1):
         started = time.perf_counter()
-        train_loss = _one_pass(network, optimizer, x, y, config, order)
+        train_loss = _one_pass(network, optimizer, samples, config, order)
         network.eval()
         with torch.no_grad():
-            val_loss = float(network.loss(val_x, val_y))
+            val_loss = float(network.loss(held_out))
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise FloatingPointError(
                 f"the loss is not finite (train {train_loss}, validation {val_loss}) at epoch {number},"
@@ -149,19 +147,19 @@ def fit(
 def _one_pass(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    y: Tensor,
+    samples: Batch,
     config: TrainingConfig,
     order: torch.Generator,
 ) -> float:
     """Take one step for each batch; give the mean loss over samples."""
     network.train()
-    total = torch.zeros((), device=x.device)
-    for batch in torch.split(torch.randperm(len(x), generator=order).to(x.device), config.batch_size):
+    count, device = len(samples.x), samples.x.device
+    total = torch.zeros((), device=device)
+    for rows in torch.split(torch.randperm(count, generator=order).to(device), config.batch_size):
         optimizer.zero_grad(set_to_none=True)
-        loss = network.loss(x[batch], y[batch])
+        loss = network.loss(samples.take(rows))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
         optimizer.step()
-        total += loss.detach() * len(batch)
-    return float(total) / len(x)
+        total += loss.detach() * len(rows)
+    return float(total) / count

@@ -12,7 +12,7 @@ import farm.models  # noqa: F401
 from farm.base.model import MODELS, Estimator, Model
 from farm.base.types import Dataset, Forecast, Windows
 from farm.data.panel import Bars, Panel
-from farm.models.network import Network
+from farm.models.network import Batch, Network
 from farm.studies.forecast import ForecastStudy
 from farm.training.fit import TrainingConfig, fit, reproducible
 from tests.conftest import NOISE, PHI
@@ -154,5 +154,5 @@ def test_networks_overfit_one_batch(name: str, dataset: Dataset) -> None:
         )
         assert isinstance(network, Network)
         fit(network, few, few, training, seed=0)
-        loss = float(network.loss(torch.from_numpy(few.x.copy()), torch.from_numpy(few.y)).detach())
+        loss = float(network.loss(Batch.of(few, torch.device("cpu"))).detach())
     assert loss < 0.02 * float(np.var(noise))
