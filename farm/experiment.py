@@ -122,10 +122,9 @@ def run(
         If the loss diverges.
     """
     data = config.study.dataset(panel)
-    lookback, n_features = data.train.x.shape[1:]
     started = time.perf_counter()
     with reproducible(config.seed):
-        model = config.model.build(n_features, lookback)
+        model = config.model.build(data.inputs)
         history = None
         if isinstance(model, Network):
             assert config.training is not None  # held by TrialConfig
@@ -145,7 +144,6 @@ def run(
         metrics["train/best_epoch"] = history.best_epoch
         metrics["val/best_loss"] = min(epoch.val_loss for epoch in history.epochs)
     defined = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-    mean, scale = data.scaler
     state = {f"model.{name}": value for name, value in model.state().items()}
-    state |= {"scaler.mean": mean, "scaler.scale": scale}
+    state |= {"inputs.mean": data.inputs.mean, "inputs.scale": data.inputs.scale}
     return Result(replace(evaluation, metrics=defined), history, state)

@@ -15,6 +15,7 @@ from farm.base.config import Config, canonical_json
 from farm.base.errors import UserError, nearest
 from farm.base.model import MODELS
 from farm.base.search_space import Choice, Float, Int, Range, Sweep, Variant
+from farm.base.types import Inputs
 from farm.data.panel import Panel
 from farm.experiment import TrialConfig
 from farm.training.fit import TrainingConfig
@@ -251,16 +252,15 @@ def _check(trials: Sequence[Trial], panel: Panel) -> None:
                 f"{twin.row!r} and {trial.row!r} are the same trial ({trial.signature}):"
                 " drop one of them, or the --set that makes them equal"
             )
-    shapes: dict[str, tuple[int, int]] = {}
+    inputs: dict[str, Inputs] = {}
     built = set()
     for trial in trials:
         study = trial.config.study.model_dump_json()
-        if study not in shapes:
-            lookback, n_features = trial.config.study.dataset(panel).train.x.shape[1:]
-            shapes[study] = (n_features, lookback)
-        model = (trial.config.model.model_dump_json(), shapes[study])
+        if study not in inputs:
+            inputs[study] = trial.config.study.dataset(panel).inputs
+        model = (trial.config.model.model_dump_json(), study)
         if model not in built:
-            trial.config.model.build(*shapes[study])
+            trial.config.model.build(inputs[study])
             built.add(model)
 
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from farm.base.config import Config
 from farm.base.registry import Registry, resolve
-from farm.base.types import Forecast, Windows
+from farm.base.types import Forecast, Inputs, Windows
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -70,13 +70,13 @@ class ModelConfig(Config):
     trained: ClassVar[bool] = False  # by the training loop, with a seed
     quantile_levels: ClassVar[tuple[float, ...]] = ()
 
-    def build(self, n_features: int, lookback: int) -> Model:
+    def build(self, inputs: Inputs) -> Model:
         """Make the untrained model.
 
         Parameters
         ----------
-        n_features, lookback
-            F and T of the windows it will see.
+        inputs
+            The windows that it will see.
         """
         raise NotImplementedError(f"{type(self).__name__} builds nothing")
 

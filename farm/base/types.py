@@ -74,6 +74,26 @@ class Windows:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What a model is told of its windows before it is built.
+
+    Parameters
+    ----------
+    features
+        Names of the F features.
+    lookback
+        Days in a window, T.
+    mean, scale
+        What each feature was scaled with, (F,), from the training block: scaled = (raw - mean) / scale.
+    """
+
+    features: tuple[str, ...]
+    lookback: int
+    mean: Floats
+    scale: Floats
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What a model says of a block of samples.
 
@@ -128,8 +148,8 @@ class Dataset:
     ----------
     train, val
         Blocks a model may learn from and be selected on.
-    scaler
-        Mean and scale of each feature on training rows, each (F,), needed to use a stored model.
+    inputs
+        What the windows hold and how they were scaled.
     calibration
         A block between `val` and the test block that no model learns from; None for a study that
         calibrates nothing.
@@ -137,7 +157,7 @@ class Dataset:
 
     train: Windows
     val: Windows
-    scaler: tuple[Floats, Floats]
+    inputs: Inputs
     _test: Windows = field(repr=False)
     calibration: Windows | None = None
     _opened: bool = field(default=False, repr=False)

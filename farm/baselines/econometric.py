@@ -9,7 +9,7 @@ import numpy as np
 
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
-from farm.base.types import Floats, Forecast, Windows
+from farm.base.types import Floats, Forecast, Inputs, Windows
 
 # The optimiser of arch is at home with variances near one, so returns are taken in percent.
 PERCENT = 100.0
@@ -168,6 +168,6 @@ class ArGarchConfig(ModelConfig):
     quantile_levels: ClassVar[tuple[float, ...]] = (0.05, 0.5, 0.95)
     dist: Literal["normal", "t"] = "t"
 
-    def build(self, n_features: int, lookback: int) -> ArGarch:
+    def build(self, inputs: Inputs) -> ArGarch:
         """Make the model; it reads no features."""
         return ArGarch(self.dist, self.quantile_levels)

@@ -9,7 +9,7 @@ import numpy as np
 
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
-from farm.base.types import Floats, Forecast, Windows
+from farm.base.types import Floats, Forecast, Inputs, Windows
 
 
 class Naive(Estimator):
@@ -120,7 +120,7 @@ class ZeroConfig(ModelConfig):
 
     name: Literal["zero"] = "zero"
 
-    def build(self, n_features: int, lookback: int) -> Naive:
+    def build(self, inputs: Inputs) -> Naive:
         """Make the model; it reads no features."""
         return Naive(zero)
 
@@ -131,7 +131,7 @@ class HistoricalMeanConfig(ModelConfig):
 
     name: Literal["historical_mean"] = "historical_mean"
 
-    def build(self, n_features: int, lookback: int) -> Naive:
+    def build(self, inputs: Inputs) -> Naive:
         """Make the model; it reads no features."""
         return Naive(historical_mean)
 
@@ -142,6 +142,6 @@ class PersistenceConfig(ModelConfig):
 
     name: Literal["persistence"] = "persistence"
 
-    def build(self, n_features: int, lookback: int) -> Naive:
+    def build(self, inputs: Inputs) -> Naive:
         """Make the model; it reads no features."""
         return Naive(persistence)

@@ -12,7 +12,7 @@ from farm.base.errors import UserError
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
-from farm.base.types import Floats, Forecast, Windows
+from farm.base.types import Floats, Forecast, Inputs, Windows
 
 # The features are scaled, so the largest eigenvalue of their Gram matrix is about samples x lags
 # (some 1e4 for five years of days). The grid reaches well above it, where the forecast is
@@ -239,9 +239,9 @@ class LinearConfig(ModelConfig):
     name: Literal["linear"] = "linear"
     lags: Annotated[int, Int(1, 60)] = 1
 
-    def build(self, n_features: int, lookback: int) -> LinearForecaster:
+    def build(self, inputs: Inputs) -> LinearForecaster:
         """Make the model; `lags` beyond the lookback is a `UserError`."""
-        return LinearForecaster(check_lags(self.name, self.lags, lookback))
+        return LinearForecaster(check_lags(self.name, self.lags, inputs.lookback))
 
 
 @component(MODELS)
@@ -250,9 +250,9 @@ class RidgeConfig(ModelConfig):
 
     name: Literal["ridge"] = "ridge"
 
-    def build(self, n_features: int, lookback: int) -> LinearForecaster:
+    def build(self, inputs: Inputs) -> LinearForecaster:
         """Make the model."""
-        return LinearForecaster(lookback, ALPHAS)
+        return LinearForecaster(inputs.lookback, ALPHAS)
 
 
 @component(MODELS)
@@ -264,6 +264,8 @@ class GradientBoostingConfig(ModelConfig):
     learning_rate: Annotated[float, Float(0.001, 1.0, log=True)] = 0.05
     max_iter: Annotated[int, Int(1, 2000)] = 200
 
-    def build(self, n_features: int, lookback: int) -> GradientBoosting:
+    def build(self, inputs: Inputs) -> GradientBoosting:
         """Make the model; `lags` beyond the lookback is a `UserError`."""
-        return GradientBoosting(check_lags(self.name, self.lags, lookback), self.learning_rate, self.max_iter)
+        return GradientBoosting(
+            check_lags(self.name, self.lags, inputs.lookback), self.learning_rate, self.max_iter
+        )

@@ -494,7 +494,7 @@ def _check(table: pd.DataFrame, raw: pd.DataFrame, source: str) -> None:
             "volume": pa.Column(float, [finite, pa.Check.ge(0, error="0 or more")]),
         },
         checks=[
-            pa.Check(lambda rows: rows["high"] >= rows["low"], error="high not below low"),
+            pa.Check(lambda rows: rows["high"] >= rows["low"], error="hihg not below low"),
             pa.Check(_within, error=f"open and close from low to high, or within {STRAY:.0%} of it"),
         ],
         unique=["ticker", "date"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from farm.base.errors import UserError
-from farm.base.types import Dataset, Dates, Floats, Windows
+from farm.base.types import Dataset, Dates, Floats, Inputs, Windows
 from farm.data.splits import Chronological
 
 
@@ -73,4 +73,4 @@ def next_step_dataset(
         )
 
     train, val, test = map(block, blocks)
-    return Dataset(train, val, (mean, scale), test)
+    return Dataset(train, val, Inputs(features, lookback, mean, scale), test)

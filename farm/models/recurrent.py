@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
+from farm.base.types import Inputs
 from farm.models.layers import ReturnHead
 from farm.models.network import NetworkConfig, PointNetwork
 
@@ -33,9 +34,9 @@ class LSTMConfig(NetworkConfig):
     num_layers: Annotated[int, Int(1, 8)] = 2
     dropout: Annotated[float, Float(0.0, 0.9)] = 0.2
 
-    def build(self, n_features: int, lookback: int) -> LSTMForecaster:
+    def build(self, inputs: Inputs) -> LSTMForecaster:
         """Make the untrained network; an LSTM takes windows of any length."""
-        return LSTMForecaster(self, n_features)
+        return LSTMForecaster(self, len(inputs.features))
 
 
 @final

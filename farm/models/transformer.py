@@ -12,6 +12,7 @@ from farm.base.errors import UserError
 from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
+from farm.base.types import Inputs
 from farm.models.layers import ReturnHead, SinusoidalPositions
 from farm.models.network import NetworkConfig, PointNetwork
 
@@ -50,9 +51,9 @@ class TransformerConfig(NetworkConfig):
             )
         return self
 
-    def build(self, n_features: int, lookback: int) -> TransformerForecaster:
+    def build(self, inputs: Inputs) -> TransformerForecaster:
         """Make the untrained network."""
-        return TransformerForecaster(self, n_features, lookback)
+        return TransformerForecaster(self, len(inputs.features), inputs.lookback)
 
 
 @final

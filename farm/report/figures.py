@@ -120,8 +120,8 @@ def _ablation(story: _Story) -> Figure:
         return _message("Ablation", "No variant finished.")
     figure = _figure(11.5, 1.9 + 0.45 * len(rows))
     panels = (
-        ("rmse", "RMSE (left is better)", 1.0, 0.01),
-        ("mae", "MAE (left is better)", 1.0, 0.01),
+        ("rmse", "RMSE (left is better)", 1.0, 0.02),
+        ("mae", "MAE (left is better)", 1.0, 0.02),
         ("direction_accuracy", "Direction accuracy, % (right is better)", 100.0, 0.02),
     )
     for axis, (column, label, scale, floor) in zip(
@@ -154,6 +154,8 @@ def _per_ticker(story: _Story, references: tuple[str, ...]) -> Figure:
         for how in ("mean", "min", "max")
     )
     variants = [name for name in story.rows("variant")["model"] if name in error]
+    if not variants:
+        return _message("RMSE on each ticker", "No variant finished.")
     standard = error[story.reference] if story.reference in error else error.mean(axis=1) * math.nan
     skill, worst, best = (100 * (1 - frame.div(standard, axis=0)) for frame in (error, highest, lowest))
     width = min(max(8.0, 2.0 + 0.16 * len(error) * (len(variants) + 2)), 22.0)
@@ -164,6 +166,8 @@ def _per_ticker(story: _Story, references: tuple[str, ...]) -> Figure:
     _ticker_points(bottom, story, variants, (skill, worst, best), floor=2.0, also=(0.0,))
     top.set_ylabel("RMSE", color=_INK, fontsize=10)
     bottom.set_ylabel(f"RMSE skill vs {story.reference}, %\n(above 0 is better)", color=_INK, fontsize=10)
+    if standard.isna().all():
+        _say(bottom, f"{story.reference} did not finish")
     handles = [_handle(story.looks[name], name) for name in variants]
     places = np.arange(len(error), dtype=float)
     marked = [name for name in references if name in error]
@@ -200,7 +204,7 @@ def _ticker_points(
             if start <= level <= stop or math.isnan(level):
                 continue
             below = level < start  # far off: said at the edge, so that the others keep their scale
-            text = f"{level:.3g}".replace("-", "−")
+            text = f"{level:.4g}".replace("-", "−")
             axis.annotate(
                 f"← {text}" if below else f"{text} →",
                 (place, start if below else stop),
@@ -295,6 +299,15 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
     if not variants:
         return _message(title, f"No variant forecast {ticker}.")
     figure = _figure(11.5, 1.5 * len(variants) + 1.6)
+    means = {
+        name: predictions[predictions["model"] == name].groupby("date")["predicted"].mean()
+        for name in variants
+    }
+    middle, low, high = (
+        np.array([getattr(mean, how)() for mean in means.values()]) for how in ("median", "min", "max")
+    )
+    across = _window(middle, low, high, floor=0.0, also=(0.0,))
+    upright = _window(middle, low, high, 0.0, (predictions["actual"].min(), predictions["actual"].max()))
     axes = figure.subplots(
         len(variants), 2, squeeze=False, sharex="col", sharey=True, gridspec_kw={"width_ratios": [3.4, 1]}
     )
@@ -303,7 +316,7 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
         mine = predictions[predictions["model"] == name]
         seeds = mine.pivot_table(index="date", columns="seed", values="predicted")
         actual = mine.groupby("date")["actual"].first()
-        mean = seeds.mean(axis=1)
+        mean = means[name]
         left.plot(actual.index, actual, color="#b5b5b5", linewidth=0.8, zorder=1)
         left.plot(seeds.index, seeds, color=colour, linewidth=0.5, alpha=0.4, zorder=2)
         left.plot(mean.index, mean, color=colour, linewidth=1.3, zorder=3)
@@ -320,7 +333,12 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
             )
             axis.yaxis.set_major_locator(MaxNLocator(5))
             _tidy(axis, grid=grid)
+        for axis, (start, stop) in ((left, upright), (right, across)):
+            if not start <= mean.median() <= stop:
+                _say(axis, "the forecast is off this scale")
     left, right = axes[-1]
+    left.set_ylim(upright)
+    right.set_xlim(across)
     dates = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     left.xaxis.set_major_locator(dates)
     left.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
@@ -347,10 +365,12 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
 def _agreement(forecast: pd.Series[float], actual: pd.Series[float]) -> str:
     """Say how much a forecast moves and whether it moves with the truth."""
     spread, moves = float(forecast.std()), float(actual.std())
-    if not (spread > 0 and moves > 0):
+    if not spread > 1e-9 * moves:  # rounding leaves a trace of spread in equal numbers
         return "the forecast is constant"
     together = float(forecast.corr(actual))
-    return f"moves {100 * spread / moves:.0f} % as much as the actual return, correlation {together:+.2f}"
+    return f"moves {100 * spread / moves:.0f} % as much as the actual return, correlation {together:+.2f}".replace(
+        "-", "−"
+    )
 
 
 def _direction_heatmap(story: _Story, days: int) -> Figure:
@@ -415,7 +435,7 @@ def _full_comparison(story: _Story) -> Figure:
     rows = story.table[story.table["rmse"].notna()].sort_values("rmse", kind="stable")
     figure = _figure(11.5, 1.7 + 0.36 * max(len(rows), 3))
     left, right = figure.subplots(1, 2, sharey=True)
-    _rows_of_points(left, story, rows, "rmse", 1.0, 0.01)
+    _rows_of_points(left, story, rows, "rmse", 1.0, 0.02)
     _rows_of_points(right, story, rows, f"{story.reference}_rmse_skill", 100.0, 0.02, also=(0.0,))
     left.set_xlabel("RMSE (left is better)", color=_INK, fontsize=10)
     right.set_xlabel(f"RMSE skill vs {story.reference}, % (right is better)", color=_INK, fontsize=10)
@@ -492,7 +512,7 @@ def _rows_of_points(
             "zorder": 1.5,  # above the reference's line, below the points
         }
         if not math.isfinite(value[place]):
-            axis.annotate("-", (0.5 * (start + stop), place), xytext=(0, -3), **note)
+            axis.annotate("n/a", (0.5 * (start + stop), place), xytext=(0, -4), **note)
         elif start <= value[place] <= stop:
             axis.hlines(place, low[place], high[place], color=look.colour, linewidth=1.8, zorder=2)
             axis.plot(
@@ -583,6 +603,11 @@ def _message(title: str, text: str) -> Figure:
     figure = _figure(7.0, 2.2)
     figure.text(0.5, 0.45, text, ha="center", va="center", fontsize=11, color=_GREY)
     return _titled(figure, title, "")
+
+
+def _say(axis: Axes, text: str) -> None:
+    """Say in the middle of a panel why something is missing from it."""
+    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=9.5, color=_GREY)
 
 
 def _titled(figure: Figure, title: str, note: str, handles: list[Line2D] | None = None) -> Figure:

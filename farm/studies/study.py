@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, SerializeAsAny
 
 from farm.base.config import Config
-from farm.base.registry import Registry, resolve
 from farm.base.model import Model
+from farm.base.registry import Registry, resolve
 from farm.base.types import Dataset, Dates, Floats, Forecast
 from farm.data.panel import Panel
 from farm.evaluation.metric import evaluate

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from farm.base.types import Windows
+from farm.base.types import Inputs, Windows
 
 Array = npt.NDArray[np.float64]
 
@@ -29,3 +29,8 @@ def make_block(
 @pytest.fixture(scope="session")
 def block() -> Callable[..., Windows]:
     return make_block
+
+
+def make_inputs(n_features: int = 1, lookback: int = 20) -> Inputs:
+    names = tuple(f"f{i}" for i in range(n_features))
+    return Inputs(names, lookback, np.zeros(n_features), np.ones(n_features))

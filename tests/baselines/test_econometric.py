@@ -8,6 +8,7 @@ from arch import arch_model
 import farm.baselines  # noqa: F401  registers the models
 from farm.base.model import MODELS
 from farm.baselines.econometric import one_step_ahead
+from tests.baselines.conftest import make_inputs
 
 CONST, PHI, OMEGA, ALPHA, BETA = 0.05, 0.3, 0.1, 0.12, 0.8  # in percent
 PLANTED = np.array([CONST, PHI, OMEGA, ALPHA, BETA])
@@ -16,7 +17,7 @@ N_TRAIN = 4000
 
 
 def built(dist="t"):
-    return MODELS["ar_garch"](dist=dist).build(n_features=1, lookback=20)
+    return MODELS["ar_garch"](dist=dist).build(make_inputs())
 
 
 def simulate(dist, n, seed=0):

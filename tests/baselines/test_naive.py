@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import farm.baselines  # noqa: F401  registers the models
 from farm.base.model import MODELS
 from farm.base.types import Windows
+from tests.baselines.conftest import make_inputs
 
 NAIVE = ("zero", "historical_mean", "persistence")
 SLOW = {
@@ -19,7 +20,7 @@ RETURNS = np.random.default_rng(0).normal(0.001, 0.02, 300)
 
 
 def built(name):
-    return MODELS[name]().build(n_features=1, lookback=20)
+    return MODELS[name]().build(make_inputs())
 
 
 @pytest.mark.parametrize("name", NAIVE)

@@ -10,6 +10,7 @@ import farm.baselines  # noqa: F401  registers the models
 from farm.base.errors import UserError
 from farm.base.model import MODELS
 from farm.baselines.regression import ALPHAS
+from tests.baselines.conftest import make_inputs
 
 REGRESSIONS = ("linear", "ridge", "gradient_boosting")
 N, LOOKBACK, NOISE = 900, 6, 0.01
@@ -17,7 +18,7 @@ CUTS = (LOOKBACK, 600, 720, N)  # train, validation, test
 
 
 def built(name, n_features=3, **values):
-    return MODELS[name].make({"name": name, **values}, name).build(n_features=n_features, lookback=LOOKBACK)
+    return MODELS[name].make({"name": name, **values}, name).build(make_inputs(n_features, LOOKBACK))
 
 
 def panel(signal, seed=0):

@@ -35,13 +35,8 @@ pytestmark = pytest.mark.parametrize("name", list(MODELS))
 
 
 def taught(name: str, data: Dataset, seed: int = 0, **fields: object) -> Model:
-    lookback, n_features = data.train.x.shape[1:]
     with reproducible(seed):
-        model = (
-            MODELS[name]
-            .make({"name": name, **SMALL.get(name, {}), **fields}, name)
-            .build(n_features, lookback)
-        )
+        model = MODELS[name].make({"name": name, **SMALL.get(name, {}), **fields}, name).build(data.inputs)
         if isinstance(model, Network):
             fit(model, data.train, data.val, TRAINING, seed)
         else:
@@ -88,9 +83,8 @@ def test_same_seed_same_forecast(name: str, model: Model, dataset: Dataset) -> N
 
 
 def test_state_round_trip(name: str, model: Model, dataset: Dataset) -> None:
-    lookback, n_features = dataset.train.x.shape[1:]
     with reproducible(99):
-        other = MODELS[name].make({"name": name, **SMALL.get(name, {})}, name).build(n_features, lookback)
+        other = MODELS[name].make({"name": name, **SMALL.get(name, {})}, name).build(dataset.inputs)
     state = {key: np.array(value) for key, value in model.state().items()}
     assert all(isinstance(value, np.ndarray) and value.dtype != object for value in state.values())
     other.load_state(state)
@@ -145,12 +139,11 @@ def test_networks_overfit_one_batch(name: str, dataset: Dataset) -> None:
     noise = np.random.default_rng(1).normal(0, 1, 16).astype(np.float32)
     few = dataclasses.replace(few, y=noise)
     training = TrainingConfig(epochs=400, patience=400, learning_rate=1e-2, batch_size=16)
-    lookback, n_features = few.x.shape[1:]
     with reproducible(0):
         network = (
             MODELS[name]
             .make({"name": name, **SMALL.get(name, {}), "dropout": 0.0}, name)
-            .build(n_features, lookback)
+            .build(dataset.inputs)
         )
         assert isinstance(network, Network)
         fit(network, few, few, training, seed=0)
