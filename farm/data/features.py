@@ -1,4 +1,4 @@
-"""Daily features of one ticker, as the LSTM ablation defines them.
+"""Daily features: of one ticker, as the LSTM ablation defines them, and of a target with its peers.
 
 Every feature at day t uses days up to t alone; a window that ends at t - 1 therefore forecasts
 day t without looking ahead.
@@ -6,11 +6,13 @@ day t without looking ahead.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from farm.base.errors import UserError, nearest
-from farm.data.panel import Bars
+from farm.data.panel import FIELDS, Bars
 
 ROLLING = 20  # days behind each rolling statistic
 
@@ -19,6 +21,7 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "ohlcv": ("log_return", "oc_return", "hl_range", "close_pos", "log_vol", "vol_change"),
     "feat": ("log_return", "roll_vol", "range_norm", "vol_zscore", "mkt_return"),
 }
+CHANNELS = ("log_return", "roll_vol", "vol_change", "log_range")  # of each asset in a back-filling window
 FEATURES = tuple(dict.fromkeys(name for names in FEATURE_SETS.values() for name in names))
 
 
@@ -102,3 +105,44 @@ def daily_features(bars: Bars, market: Bars) -> pd.DataFrame:
 def _ratio(above: pd.Series, below: pd.Series, neutral: float) -> pd.Series:
     """Divide, giving the neutral value where the divisor is exactly 0 and NaN where it is NaN."""
     return (above / below.mask(below == 0)).mask(below == 0, neutral)
+
+
+def channel_table(assets: Mapping[str, Bars]) -> pd.DataFrame:
+    """Compute the back-filling channels of several assets on the days that all of them share.
+
+    Parameters
+    ----------
+    assets
+        Bars by name, the target first.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each shared day from the first on which every channel is known, (T, 4 N), no
+        NaN; columns ``ASSET/CHANNEL`` with the four of `CHANNELS` side by side: log return, its
+        standard deviation over 20 days, change of log volume (a day without volume counts as one
+        share) and log(high / low).
+
+    Raises
+    ------
+    UserError
+        If the assets share fewer days than one rolling window needs; the message names the asset
+        that leaves the fewest.
+    """
+    shared = pd.DatetimeIndex(next(iter(assets.values())).dates)
+    for name, bars in assets.items():
+        shared = shared.intersection(pd.DatetimeIndex(bars.dates))
+        if len(shared) < ROLLING + 2:
+            raise UserError(
+                f"{name} shares {len(shared)} days with {', '.join(n for n in assets if n != name)},"
+                f" expected at least {ROLLING + 2}: choose a target and peers (--target, --peers) that overlap"
+            )
+    columns = {}
+    for name, bars in assets.items():
+        table = pd.DataFrame(bars.values, index=pd.DatetimeIndex(bars.dates), columns=list(FIELDS)).loc[shared]
+        log_return = log_returns(table["close"])
+        columns[f"{name}/log_return"] = log_return
+        columns[f"{name}/roll_vol"] = log_return.rolling(ROLLING).std()
+        columns[f"{name}/vol_change"] = np.log(table["volume"].clip(lower=1.0)).diff()
+        columns[f"{name}/log_range"] = np.log(table["high"] / table["low"])
+    return pd.DataFrame(columns).iloc[ROLLING:]

@@ -30,6 +30,7 @@ from farm.base.types import Dates, Floats
 
 FIELDS = ("open", "high", "low", "close", "volume")
 COLUMNS = ("date", "ticker", *FIELDS)
+OHLCV = "equities_ohlcv"
 CLOSES = ("amzn_msft_sp500_close", "sp500_20_adjclose")
 MAX_BYTES = 2 * 1024**3
 
@@ -173,13 +174,16 @@ class Panel:
         return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
-def load_panel(path: Path | None = None) -> Panel:
+def load_panel(path: Path | None = None, table: str = OHLCV) -> Panel:
     """Load a panel of daily bars.
 
     Parameters
     ----------
     path
-        Parquet or CSV, long or in yfinance's wide layout; None for the bundled panel.
+        Parquet or CSV, long or in yfinance's wide layout; None for a bundled table.
+    table
+        Which one: `OHLCV`, or one of `CLOSES`, whose bars have the close for all four prices and no
+        volume.
 
     Returns
     -------
@@ -191,9 +195,14 @@ def load_panel(path: Path | None = None) -> Panel:
     UserError
         If the file or anything in it is not as expected; the message names the first bad row.
     """
-    if path is None:
-        return panel_from(_bundled("equities_ohlcv"), "bundled")
-    return panel_from(_read(path), path.name)
+    if path is not None:
+        return panel_from(_read(path), path.name)
+    if table == OHLCV:
+        return panel_from(_bundled(OHLCV), "bundled")
+    closes = load_closes(table)
+    days = closes.index.to_numpy().astype("datetime64[D]")
+    flat = {str(name): np.stack([closes[name].to_numpy()] * 4 + [np.zeros(len(days))], 1) for name in closes}
+    return Panel({name: Bars(days, values) for name, values in flat.items()}, "bundled")
 
 
 def load_closes(name: str) -> pd.DataFrame:

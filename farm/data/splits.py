@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from farm.base.config import Config
 from farm.base.errors import UserError
 from farm.base.search_space import Float, Int
+from farm.base.types import Dates
 
 
 class Chronological(Config):
@@ -68,3 +71,118 @@ class Chronological(Config):
                     f" {self.min_rows}: give a longer panel or change study.split"
                 )
         return blocks
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rows of the four blocks of a study that calibrates."""
+
+    train: slice
+    val: slice
+    calibration: slice
+    test: slice
+
+    def checked(self, n: int, min_rows: int) -> Self:
+        """Hold every block to a least size.
+
+        Raises
+        ------
+        UserError
+            If one has fewer than `min_rows` samples.
+        """
+        for name, block in vars(self).items():
+            rows = max(block.stop - block.start, 0)
+            if rows < min_rows:
+                raise UserError(
+                    f"too few rows for the {name} block: got {rows} of {n}, expected at least {min_rows}:"
+                    " give a longer panel or change study.split"
+                )
+        return self
+
+
+class Calibrated(Config):
+    """Training, validation, calibration and test blocks in order of time.
+
+    Parameters
+    ----------
+    train, val, calibration
+        Shares of the samples; the test block takes the rest.
+    min_rows
+        Fewest samples that each block must have.
+    """
+
+    name: Literal["calibrated"] = "calibrated"
+    train: Annotated[float, Float(0.1, 0.9)] = 0.60
+    val: Annotated[float, Float(0.01, 0.5)] = 0.10
+    calibration: Annotated[float, Float(0.01, 0.5)] = 0.10
+    min_rows: Annotated[int, Int(2, 1_000_000)] = 20
+
+    @model_validator(mode="after")
+    def _leaves_a_test_block(self) -> Self:
+        shares = self.train + self.val + self.calibration
+        if shares >= 0.99:
+            raise UserError(
+                f"split: train {self.train}, val {self.val} and calibration {self.calibration} leave no"
+                " test block; their sum must be below 0.99"
+            )
+        return self
+
+    def blocks(self, times: Dates, gap: int) -> Blocks:
+        """Cut samples, leaving `gap` of them out before each later block; see `Chronological.blocks`."""
+        n = len(times)
+        ends = [int(n * share) for share in np.cumsum([self.train, self.val, self.calibration])]
+        return Blocks(
+            slice(0, ends[0]),
+            slice(ends[0] + gap, ends[1]),
+            slice(ends[1] + gap, ends[2]),
+            slice(ends[2] + gap, n),
+        ).checked(n, self.min_rows)
+
+
+class ReportProtocol(Config):
+    """The protocol of the report on the failed back-filling model, so that its numbers compare.
+
+    Its test block begins on a fixed day; its baselines were fitted on the first half of that block
+    and scored, like everything, on the second. Networks learn from what lies before the block. So
+    ``teach`` differs between the rows of a table, and the scored days do not.
+
+    Parameters
+    ----------
+    start
+        First day of the test block. The report says row 5005 of the log returns from 2000-01-03 on;
+        its figures come out from row 5024, where the first full window of 20 days after it ends.
+    teach
+        ``"before"``: learn from the days before the block. ``"first_half"``: from its first half.
+        Validation and calibration blocks lie before `start` either way, so that the first half is
+        whole, as in the report, and no model has learnt from the days that calibrate it.
+    val, calibration
+        Their shares of the samples before `start`, cut from the end of them.
+    min_rows
+        Fewest samples that each block must have.
+    """
+
+    name: Literal["report"] = "report"
+    start: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = "2019-12-20"
+    teach: Literal["before", "first_half"] = "before"
+    val: Annotated[float, Float(0.01, 0.4)] = 0.10
+    calibration: Annotated[float, Float(0.01, 0.4)] = 0.10
+    min_rows: Annotated[int, Int(2, 1_000_000)] = 20
+
+    def blocks(self, times: Dates, gap: int) -> Blocks:
+        """Cut samples at `start`, leaving `gap` of them out before each block that lies before it."""
+        n = len(times)
+        first = int(np.searchsorted(times, np.datetime64(self.start, "D")))
+        half = first + (n - first) // 2
+        last_train = int(first * (1 - self.val - self.calibration))
+        last_val = int(first * (1 - self.calibration))
+        # The two halves touch, as in the report: the last target of one and the first of the other
+        # are returns of different days.
+        return Blocks(
+            slice(first, half) if self.teach == "first_half" else slice(0, last_train),
+            slice(last_train + gap, last_val),
+            slice(last_val + gap, first - gap),
+            slice(half, n),
+        ).checked(n, self.min_rows)
+
+
+FourWay = Annotated[Calibrated | ReportProtocol, Field(discriminator="name")]

@@ -1,4 +1,4 @@
-"""Strided windows over one feature array; nothing is copied per window."""
+"""Windows over one feature array: strided views where nothing is hidden, a small copy where it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from farm.base.errors import UserError
 from farm.base.types import Dataset, Dates, Floats, Inputs, Windows
-from farm.data.splits import Chronological
+from farm.data.splits import Blocks, Chronological
 
 
 def next_step_dataset(
@@ -52,9 +52,7 @@ def next_step_dataset(
             " give a longer panel"
         )
     blocks = split.blocks(n, gap=1)
-    seen = table[: blocks[0].stop - 1 + lookback]
-    mean, scale = seen.mean(axis=0), seen.std(axis=0)
-    scale = np.where(scale > 1e-12 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
+    mean, scale = _scaler(table[: blocks[0].stop - 1 + lookback])
     scaled = ((table - mean) / scale).astype(np.float32)
     # The window axis comes last: (n + 1, F, lookback). Nothing writes to the view, but torch warns
     # of memory that it could not write to.
@@ -74,3 +72,68 @@ def next_step_dataset(
 
     train, val, test = map(block, blocks)
     return Dataset(train, val, Inputs(features, lookback, mean, scale), test)
+
+
+def same_day_dataset(
+    table: Floats,
+    dates: Dates,
+    features: tuple[str, ...],
+    context: int,
+    hidden: int,
+    blocks: Blocks,
+) -> Dataset:
+    """Cut windows that end on the target's own day, with the target's channels hidden there.
+
+    Sample i has the days i .. i + context; its target is the first feature on the last of them.
+
+    Parameters
+    ----------
+    table
+        Features, (T, F), finite, unscaled; the target's channels first.
+    dates
+        Days, (T,).
+    features
+        The F names.
+    context
+        Days before the target's own.
+    hidden
+        How many leading columns are hidden on the last day.
+    blocks
+        Rows of the T - context samples.
+
+    Returns
+    -------
+    Dataset
+        Windows of context + 1 days. On the last day the hidden columns are 0, the training mean,
+        and `Windows.hidden` has their scaled truth. Mean and scale come from the rows that training
+        windows cover. The windows are a copy: a day that one window hides is shown by the next.
+    """
+    mean, scale = _scaler(table[blocks.train.start : blocks.train.stop + context])
+    scaled = ((table - mean) / scale).astype(np.float32)
+    sliding = np.lib.stride_tricks.sliding_window_view(scaled, context + 1, axis=0)
+    windows = np.ascontiguousarray(sliding.transpose(0, 2, 1))
+    windows[:, -1, :hidden] = 0.0
+    target = np.ascontiguousarray(table[:, 0])
+
+    def block(rows: slice) -> Windows:
+        days = slice(rows.start + context, rows.stop + context)
+        return Windows(
+            x=windows[rows],
+            y=target[days].astype(np.float32),
+            times=dates[days],
+            features=features,
+            series=target[: days.stop],
+            position=np.arange(days.start, days.stop),
+            hidden=scaled[days, :hidden].copy(),
+        )
+
+    inputs = Inputs(features, context + 1, mean, scale)
+    return Dataset(
+        block(blocks.train), block(blocks.val), inputs, block(blocks.test), block(blocks.calibration)
+    )
+
+
+def _scaler(seen: Floats) -> tuple[Floats, Floats]:
+    """Give mean and standard deviation of each column; a constant column keeps scale 1."""
+    mean, scale = seen.mean(axis=0), seen.std(axis=0)
+    return mean, np.where(scale > 1e-12 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
