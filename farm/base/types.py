@@ -134,6 +134,24 @@ class Forecast:
             raise ValueError("quantile forecasts cross")
 
 
+@dataclass(frozen=True)
+class Latent:
+    """What a latent-variable model makes of a block of samples: diagonal Gaussians, each (B, D).
+
+    Parameters
+    ----------
+    mean, log_variance
+        Of the distribution that a forecast is decoded from.
+    prior_mean, prior_log_variance
+        Of the prior that it is held to in training.
+    """
+
+    mean: Floats
+    log_variance: Floats
+    prior_mean: Floats
+    prior_log_variance: Floats
+
+
 class TestBlockReused(RuntimeError):
     """The test block was asked for a second time: a fault of the program."""
 

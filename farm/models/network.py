@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from farm.base.model import Model, ModelConfig, State
-from farm.base.types import Forecast, Windows
+from farm.base.types import Forecast, Latent, Windows
 
 
 class Batch(NamedTuple):
@@ -43,6 +43,9 @@ class Network(nn.Module, Model):
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """Give the scalar training loss of a batch."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that a pass over the training block begins, counted from 1; most networks need not know."""
 
     @abstractmethod
     def forecast(self, x: Tensor) -> Forecast:
@@ -80,3 +83,32 @@ class PointNetwork(Network):
     def forecast(self, x: Tensor) -> Forecast:
         """Give the point forecasts."""
         return Forecast(point=self(x).cpu().numpy().astype(np.float64))
+
+
+Scenario = Literal["s1", "s2", "s3", "s4"]
+
+
+class LatentNetwork(Network):
+    """A network that forecasts a hidden target through a latent, which can be had in several ways.
+
+    The scenarios of one taught network, by what the latent of the target's day T+1 has seen:
+
+    - ``s1``, oracle: everything, the hidden truth included;
+    - ``s2``, mixed: that of ``s1`` on 80 % of the days, drawn with a seed, else that of ``s3``;
+    - ``s3``, realistic with z[T-1]: the days up to T alone; the latent of the last full day;
+    - ``s4``, realistic with z[T]: also the peers' day T+1; how the missing target is made up for is
+      the network's own way.
+
+    The report counts the C+1 days of a window from 0, so its z[T] is the latent of day T+1 here.
+    ``s3`` and ``s4`` read nothing of `Windows.hidden` and `Windows.y`. `predict` is ``s4``.
+    """
+
+    scenarios: ClassVar[tuple[Scenario, ...]] = ("s1", "s2", "s3", "s4")
+
+    @abstractmethod
+    def scenario(self, windows: Windows, name: Scenario, seed: int = 0) -> Forecast:
+        """Forecast each sample under a scenario; `seed` draws the days of ``s2``."""
+
+    @abstractmethod
+    def latent(self, windows: Windows, name: Scenario) -> Latent:
+        """Give the latent of each sample under a scenario other than the mixed one."""

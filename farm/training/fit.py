@@ -123,6 +123,7 @@ def fit(
     best_loss, best_epoch, best_state = math.inf, 0, network.state_dict()
     for number in range(1, config.epochs + 1):
         started = time.perf_counter()
+        network.begin_epoch(number)
         train_loss = _one_pass(network, optimizer, samples, config, order)
         network.eval()
         with torch.no_grad():
