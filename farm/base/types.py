@@ -135,21 +135,41 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Latent:
-    """What a latent-variable model makes of a block of samples: diagonal Gaussians, each (B, D).
+class Latents:
+    """What an encoder says of B samples.
 
     Parameters
     ----------
-    mean, log_variance
-        Of the distribution that a forecast is decoded from.
-    prior_mean, prior_log_variance
-        Of the prior that it is held to in training.
+    sample
+        One draw of z for each sample, (B, D), or what the decoder was given in its place.
+    mean, logvar
+        Of the normal posterior q(z | x) of each sample, (B, D).
+    prior_mean, prior_logvar
+        Of the prior of each sample where it is learnt, (B, D); None for the standard normal.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, there is no sample, or a value is not finite.
     """
 
+    sample: Floats
     mean: Floats
-    log_variance: Floats
-    prior_mean: Floats
-    prior_log_variance: Floats
+    logvar: Floats
+    prior_mean: Floats | None = None
+    prior_logvar: Floats | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the arrays to one shape and to finite values."""
+        if (self.prior_mean is None) != (self.prior_logvar is None):
+            raise ValueError("the mean and the log variance of a prior come together or not at all")
+        for name, value in vars(self).items():
+            if value is None:
+                continue
+            if value.ndim != 2 or value.shape != self.sample.shape or value.size == 0:
+                raise ValueError(f"{name} has shape {value.shape}, expected (B, D) = {self.sample.shape}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{int((~np.isfinite(value)).sum())} entries of {name} are not finite")
 
 
 class TestBlockReused(RuntimeError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float as Shaped
 from torch import Tensor, nn
 
 
@@ -32,3 +34,33 @@ class SinusoidalPositions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Add the positions."""
         return x + self.table[: x.shape[1]]
+
+
+class OrderedQuantiles(nn.Module):
+    """Map a summary, (..., D), to quantiles, (..., Q), that cannot cross.
+
+    One output is the quantile of the level nearest to one half. The others stand apart from their
+    inner neighbours by a softplus, which is never negative, so the order holds by construction
+    and needs no penalty.
+
+    Parameters
+    ----------
+    width
+        D.
+    levels
+        The Q quantile levels, increasing.
+    """
+
+    def __init__(self, width: int, levels: Sequence[float]) -> None:
+        super().__init__()
+        self.middle = min(range(len(levels)), key=lambda q: abs(levels[q] - 0.5))
+        self.linear = nn.Linear(width, len(levels))
+
+    def forward(self, summary: Shaped[Tensor, "*N D"]) -> Shaped[Tensor, "*N Q"]:
+        """Give the quantiles in order of their levels."""
+        out = self.linear(summary)
+        centre = out[..., self.middle : self.middle + 1]
+        gaps = nn.functional.softplus(out)
+        above = centre + gaps[..., self.middle + 1 :].cumsum(-1)
+        below = centre - gaps[..., : self.middle].flip(-1).cumsum(-1).flip(-1)
+        return torch.cat([below, centre, above], dim=-1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from farm.base.model import Model, ModelConfig, State
-from farm.base.types import Forecast, Latent, Windows
+from farm.base.types import Forecast, Latents, Windows
 
 
 class Batch(NamedTuple):
@@ -110,5 +110,5 @@ class LatentNetwork(Network):
         """Forecast each sample under a scenario; `seed` draws the days of ``s2``."""
 
     @abstractmethod
-    def latent(self, windows: Windows, name: Scenario) -> Latent:
+    def latent(self, windows: Windows, name: Scenario) -> Latents:
         """Give the latent of each sample under a scenario other than the mixed one."""

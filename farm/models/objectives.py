@@ -1,52 +1,46 @@
-"""What quantile networks and latent-variable models are taught with.
-
-Shape letters: B samples, N assets, D latent dimensions, Q quantile levels.
-"""
+"""Training objectives that several models share."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from jaxtyping import Float as Shaped
-from torch import Tensor, nn
-
-LEVELS = (0.05, 0.5, 0.95)  # of every quantile network
+from torch import Tensor
 
 
-def ordered_quantiles(raw: Shaped[Tensor, "*B Q"]) -> Shaped[Tensor, "*B Q"]:
-    """Turn free numbers into quantiles that cannot cross.
+def pinball_loss(
+    quantiles: Shaped[Tensor, "B Q"],
+    y: Shaped[Tensor, " B"],
+    levels: Sequence[float],
+    weights: Sequence[float] | None = None,
+) -> Shaped[Tensor, ""]:
+    """Give the pinball (quantile) loss, Koenker & Bassett 1978, Econometrica 46(1).
 
-    The middle number is the median. Each other quantile lies a positive step, the softplus of its
-    own number, beyond its inner neighbour.
+    At level q an error ``e = y - quantile`` costs ``q e`` if positive and ``(q - 1) e`` if negative.
 
     Parameters
     ----------
-    raw
-        Any finite numbers; Q is odd.
+    quantiles
+        Quantile forecasts, (B, Q), in the unit of `y`.
+    y
+        Truths, (B,), finite.
+    levels
+        The Q quantile levels, in (0, 1).
+    weights
+        What each level counts for, Q positive numbers; only their ratios matter. None for all alike.
 
     Returns
     -------
     Tensor
-        Non-decreasing along the last axis.
+        Mean over samples of the (weighted) mean over levels; a scalar.
     """
-    middle = raw.shape[-1] // 2
-    median = raw[..., middle : middle + 1]
-    steps = nn.functional.softplus(raw)
-    below = steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
-    above = steps[..., middle + 1 :].cumsum(-1)
-    return torch.cat([median - below, median, median + above], dim=-1)
-
-
-def pinball(
-    quantiles: Shaped[Tensor, "*B Q"], truth: Shaped[Tensor, "*B"], levels: tuple[float, ...] = LEVELS
-) -> Shaped[Tensor, "*B"]:
-    """Give the pinball loss of each sample, the mean over its levels.
-
-    At level q an error e = truth - quantile costs q e if positive and (q - 1) e if negative
-    (Koenker & Bassett 1978, Econometrica 46, 33-50).
-    """
-    error = truth.unsqueeze(-1) - quantiles
-    level = torch.tensor(levels, dtype=error.dtype, device=error.device)
-    return torch.maximum(level * error, (level - 1) * error).mean(dim=-1)
+    level = quantiles.new_tensor(levels)
+    error = y.unsqueeze(-1) - quantiles
+    cost = level.sub(1).mul(error).maximum(level * error)
+    if weights is None:
+        return cost.mean()
+    weight = quantiles.new_tensor(weights)
+    return (cost @ (weight / weight.sum())).mean()
 
 
 def gaussian_kl(
