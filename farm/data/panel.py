@@ -340,8 +340,9 @@ def _read(path: Path) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     """Read parquet; a damaged file is the user's to mend."""
     try:
-        return pd.read_parquet(path)
-    except Exception as error:  # noqa: BLE001  (damage shows anywhere: one flipped byte gave a SyntaxError)
+        with path.open("rb") as file:  # Arrow's complaint then has no path in it
+            return pd.read_parquet(file)
+    except Exception as error:  # damage shows anywhere: one flipped byte gave a SyntaxError
         raise _mistake(
             path.name, f"is damaged parquet ({error}), expected a whole file: write it anew"
         ) from error
@@ -503,7 +504,7 @@ def _check(table: pd.DataFrame, raw: pd.DataFrame, source: str) -> None:
             "volume": pa.Column(float, [finite, pa.Check.ge(0, error="0 or more")]),
         },
         checks=[
-            pa.Check(lambda rows: rows["high"] >= rows["low"], error="hihg not below low"),
+            pa.Check(lambda rows: rows["high"] >= rows["low"], error="high not below low"),
             pa.Check(_within, error=f"open and close from low to high, or within {STRAY:.0%} of it"),
         ],
         unique=["ticker", "date"],

@@ -71,7 +71,7 @@ def long_run_variance(values: Floats, lags: int) -> float:
     """
     n = len(values)
     centred = values - values.mean()
-    autocovariance = [float(centred[k:] @ centred[: n - k]) / n for k in range(lags + 1)]
+    autocovariance = [float(np.sum(centred[k:] * centred[: n - k])) / n for k in range(lags + 1)]
     return autocovariance[0] + 2 * sum((1 - k / (lags + 1)) * autocovariance[k] for k in range(1, lags + 1))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from farm.base.types import Floats, Forecast, Ints
 from farm.evaluation.accuracy import direction_accuracy, mae
@@ -186,8 +187,7 @@ def _align(predictions: pd.DataFrame) -> _Aligned:
 def _column_means(values: Floats) -> Floats:
     """Average over days, (D, K) to (K,), without NaN; NaN for an empty column.
 
-    Each column is summed in the same order, so equal columns have means equal to the bit: a matrix
-    product would not promise that.
+    Each column is summed in the same order, so equal columns have means equal to the bit.
     """
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
@@ -195,11 +195,15 @@ def _column_means(values: Floats) -> Floats:
     return means
 
 
-def _resampled_means(weights: Floats, values: Floats) -> Floats:
-    """Average over resampled days, (R, D) weights and (D, K) values to (R, K), without NaN."""
+def _resampled_means(weights: csr_array, values: Floats) -> Floats:
+    """Average over resampled days, (R, D) weights and (D, K) values to (R, K), without NaN.
+
+    The product is sparse because that one sums in the same order always; a dense one rounds
+    differently with the number of threads.
+    """
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        means: Floats = (weights @ np.where(known, values, 0.0)) / (weights @ known)
+        means: Floats = (weights @ np.where(known, values, 0.0)) / (weights @ known.astype(np.float64))
     return means
 
 
@@ -255,9 +259,9 @@ def _resample(table: _Aligned, reference: str, resamples: int, seed: int) -> tup
     block = mean_block_length(_row_means(table.squared[:, table.of(reference)]))
     rows = resampled_rows(days, resamples=resamples, seed=seed, block=min(block, days))
     numbered = rows + days * np.arange(resamples)[:, None]
-    # How often each draw has each day: one matrix product then replaces R selections of rows.
-    weights = (
-        np.bincount(numbered.ravel(), minlength=resamples * days).reshape(resamples, days).astype(np.float64)
+    # How often each draw has each day: one product then replaces R selections of rows.
+    weights = csr_array(
+        np.bincount(numbered.ravel(), minlength=resamples * days).reshape(resamples, days) * 1.0
     )
     own, other = _both(table.squared, table.partners(reference))
     skill = _skill(_resampled_means(weights, own), _resampled_means(weights, other))

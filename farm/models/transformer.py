@@ -80,6 +80,9 @@ class TransformerForecaster(PointNetwork):
             layer, config.num_layers, norm=nn.LayerNorm(config.width), enable_nested_tensor=False
         )
         self.head = ReturnHead(config.width)
+        # Returns are tiny beside tokens of unit scale: start from the forecast zero, not from noise.
+        nn.init.zeros_(self.head[-1].weight)
+        nn.init.zeros_(self.head[-1].bias)
 
     def forward(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, " B"]:
         """Forecast from the last day's token."""

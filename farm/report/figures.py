@@ -367,10 +367,8 @@ def _agreement(forecast: pd.Series[float], actual: pd.Series[float]) -> str:
     spread, moves = float(forecast.std()), float(actual.std())
     if not spread > 1e-9 * moves:  # rounding leaves a trace of spread in equal numbers
         return "the forecast is constant"
-    together = float(forecast.corr(actual))
-    return f"moves {100 * spread / moves:.0f} % as much as the actual return, correlation {together:+.2f}".replace(
-        "-", "−"
-    )
+    together = f"{float(forecast.corr(actual)):+.2f}".replace("-", "−")
+    return f"moves {100 * spread / moves:.0f} % as much as the actual return, correlation {together}"
 
 
 def _direction_heatmap(story: _Story, days: int) -> Figure:
@@ -432,7 +430,7 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
 
 def _full_comparison(story: _Story) -> Figure:
     """Draw every model, best first: its RMSE, and its skill against the reference."""
-    rows = story.table[story.table["rmse"].notna()].sort_values("rmse", kind="stable")
+    rows = story.table[story.table["rmse"].notna()]
     figure = _figure(11.5, 1.7 + 0.36 * max(len(rows), 3))
     left, right = figure.subplots(1, 2, sharey=True)
     _rows_of_points(left, story, rows, "rmse", 1.0, 0.02)
@@ -576,7 +574,7 @@ def _window(
         if wider[1] - wider[0] > 4 * max(stop - start, floor):
             break
         start, stop = wider
-    margin = 0.1 * max(stop - start, floor)
+    margin = 0.1 * max(stop - start, floor) or 1.0  # 1: all values are equal
     return start - margin, stop + margin
 
 

@@ -33,8 +33,9 @@ def verdict_table(table: pd.DataFrame, references: tuple[str, ...], width: int =
         One row for each model, best first: columns model, role ("variant" or "baseline"), beats
         ("yes", "no", "not shown" or empty), rmse, rmse_lo, rmse_hi, direction_accuracy,
         ``REFERENCE_rmse_skill`` for each reference, ``FIRST_rmse_skill_lo`` and ``_hi`` for the
-        first one, dm_p. Errors are in the unit of the target, skill and direction accuracy are
-        shares. A NaN shows as a dash, an interval with a NaN end not at all.
+        first one, dm_p, replicates, expected; see `farm.evaluation.verdict.verdict`. A NaN shows
+        as a dash, an interval with a NaN end not at all, a model with missing replicates as
+        ``NAME 3/21``.
     references
         The baselines that skill is measured against; the first one is the one to beat.
     width
@@ -70,13 +71,15 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, rms
     for row in table.to_dict("records"):
         beats = str(row["beats"])
         reference = row["model"] == first
+        missing = row["replicates"] < row["expected"]
+        model = f"{row['model']} {row['replicates']}/{row['expected']}" if missing else str(row["model"])
         rmse = _number(row["rmse"], _VALUE)
         if rmse_interval:
             rmse += _interval(row, "rmse", lambda end: f"{end:#.3g}", between)
         skill = f"{first}_rmse_skill"
         shown.add_row(
             Text("reference" if reference else beats, style=_BEATS_STYLE.get(beats, "")),
-            Text(str(row["model"]), style="bold" if reference else ""),
+            Text(model, style="bold" if reference else ""),
             Text(rmse),
             Text("-" if reference else _percent(row[skill]) + _interval(row, skill, _percent, between)),
             *("-" if row["model"] == name else _percent(row[f"{name}_rmse_skill"]) for name in others),

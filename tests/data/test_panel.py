@@ -473,6 +473,7 @@ def test_bad_content_ends_in_one_line(name, tmp_path):
         load_panel(path)
     message = str(caught.value)
     assert message.startswith("prices.csv: ")
+    assert str(tmp_path) not in message  # messages are logged where others read
     assert len(message.splitlines()) == 1
     assert len(message) <= 600
 

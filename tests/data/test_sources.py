@@ -105,11 +105,11 @@ def asleep(tickers, **options):
         (half, "knows nothing of SPY"),
         (silent, "'SPY' has no prices"),
         (negative, "Yahoo's answer: AAPL 2020-01-09: open is -"),
-        (asleep, "no answer within 2 s"),
+        (asleep, "no answer within 2 s"),  # two tickers, a second each
     ],
 )
 @pytest.mark.parametrize("before", [None, b"what stood there"])
-def test_a_failed_fetch_leaves_everything_alone(download, words, before, tmp_path, capfd):
+def test_a_failed_fetch_leaves_everything_alone(download, words, before, tmp_path, capfd, caplog):
     out = tmp_path / "panel.parquet"
     if before:
         out.write_bytes(before)
@@ -121,6 +121,19 @@ def test_a_failed_fetch_leaves_everything_alone(download, words, before, tmp_pat
     assert (out.read_bytes() if out.exists() else None) == before
     assert [path.name for path in tmp_path.iterdir()] == (["panel.parquet"] if before else [])
     assert capfd.readouterr() == ("", "")
+    assert caplog.records == []  # what yfinance logs is in the one line, or nowhere
+
+
+def test_a_failed_write_leaves_nothing_beside(tmp_path):
+    out = tmp_path / "panel.parquet"
+
+    def download(tickers, **options):
+        out.mkdir()  # what stands there now cannot be replaced by a file
+        return answer(tickers)
+
+    with pytest.raises(UserError, match="cannot write --out"):
+        ask(out, download)
+    assert [path.name for path in tmp_path.iterdir()] == ["panel.parquet"]
 
 
 @pytest.mark.parametrize(

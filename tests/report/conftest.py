@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
+
+from farm.evaluation.verdict import replicate_scores, verdict
 
 VARIANTS = ("LSTM-Raw", "LSTM-OHLCV", "LSTM-Feat", "Transformer-Feat")
 BASELINES = ("linear", "econometric", "zero", "historical-mean", "persistence", "gradient-boosting")
@@ -33,7 +36,7 @@ def make_sweep(
     days: int = 390,
     seed: int = 0,
 ) -> Sweep:
-    """Draw returns and forecasts, and score them as a sweep does."""
+    """Draw returns and forecasts; all networks and regressions have the same small skill."""
     rng = np.random.default_rng(seed)
     dates = pd.bdate_range("2019-05-06", periods=days)
     spread = {ticker: 0.013 + 0.012 * rng.random() for ticker in tickers}
@@ -57,13 +60,25 @@ def make_sweep(
                 if model in variants:
                     curves.append(_curve(model, ticker, number, spread[ticker], rng))
     predictions = pd.concat(forecasts, ignore_index=True)
-    scores = _score(predictions, variants)
     columns = ["model", "ticker", "seed", "epoch", "train_loss", "val_loss", "best_epoch"]
     learnt = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=columns)
-    return Sweep(make_table(scores, rng), scores, predictions, learnt)
+    return judge(predictions, learnt, variants, baselines)
 
 
-def _forecast(model: str, actual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def judge(
+    predictions: pd.DataFrame,
+    curves: pd.DataFrame,
+    variants: tuple[str, ...] = VARIANTS,
+    baselines: tuple[str, ...] = BASELINES,
+) -> Sweep:
+    """Score and rank forecasts."""
+    table = verdict(predictions, REFERENCES, variants, baselines, resamples=100)
+    return Sweep(table, replicate_scores(predictions, REFERENCES), predictions, curves)
+
+
+def _forecast(
+    model: str, actual: npt.NDArray[np.float64], rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
     if model == "zero":
         return np.zeros(len(actual))
     if model == "historical-mean":
@@ -94,54 +109,7 @@ def _curve(model: str, ticker: str, seed: int, spread: float, rng: np.random.Gen
     )
 
 
-def _score(predictions: pd.DataFrame, variants: tuple[str, ...]) -> pd.DataFrame:
-    rows = []
-    for (model, ticker, seed), group in predictions.groupby(["model", "ticker", "seed"], sort=False):
-        error = group["predicted"] - group["actual"]
-        called = (np.sign(group["predicted"]) * np.sign(group["actual"]) + 1) / 2
-        rows.append(
-            {
-                "model": model,
-                "role": "variant" if model in variants else "baseline",
-                "ticker": ticker,
-                "seed": seed,
-                "rmse": float(np.sqrt((error**2).mean())),
-                "mae": float(error.abs().mean()),
-                "direction_accuracy": float(called.mean()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def make_table(scores: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Rank the models; the intervals have a plausible width, no meaning."""
-    table = (
-        scores.groupby(["model", "role"], sort=False)[["rmse", "mae", "direction_accuracy"]]
-        .mean()
-        .reset_index()
-    )
-    rmse = scores.groupby(["model", "ticker"])["rmse"].mean()
-    for name in REFERENCES:
-        if name in set(table["model"]):
-            table[f"{name}_rmse_skill"] = [
-                float((1 - rmse[model] / rmse[name]).mean()) for model in table["model"]
-            ]
-        else:
-            table[f"{name}_rmse_skill"] = np.nan
-    width = 0.004 + 0.004 * rng.random(len(table))
-    skill = table[f"{REFERENCES[0]}_rmse_skill"]
-    table[f"{REFERENCES[0]}_rmse_skill_lo"] = skill - width
-    table[f"{REFERENCES[0]}_rmse_skill_hi"] = skill + width
-    table["rmse_lo"], table["rmse_hi"] = table["rmse"] * 0.93, table["rmse"] * 1.09
-    table["dm_statistic"] = -skill * 300
-    table["dm_p"] = np.where(table["model"] == REFERENCES[0], np.nan, np.exp(-skill.abs() * 300))
-    lower = np.where(skill > width, "yes", np.where(skill > 0, "not shown", "no"))
-    table["beats"] = np.where((table["role"] == "variant") & skill.notna(), lower, "")
-    table["seeds"] = scores.groupby("model")["seed"].nunique().reindex(table["model"]).to_numpy()
-    table["replicates"] = scores.groupby("model").size().reindex(table["model"]).to_numpy()
-    return table.sort_values("rmse", ignore_index=True)
-
-
 @pytest.fixture(scope="session")
 def sweep() -> Sweep:
+    """Seven tickers, four variants, six baselines, three seeds, 390 days."""
     return make_sweep()

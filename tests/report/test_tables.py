@@ -1,0 +1,197 @@
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from farm.base.errors import UserError
+from farm.report.tables import verdict_sentence, verdict_table, write_results
+from tests.report.conftest import REFERENCES, Sweep, make_sweep
+
+
+def rendered(sweep: Sweep, width: int) -> list[str]:
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(verdict_table(sweep.table, REFERENCES, width))
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 140])
+def test_table_fits_and_cuts_nothing(sweep, width):
+    lines = rendered(sweep, width)
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    body = lines[3:]
+    assert "…" not in text
+    for row in sweep.table.to_dict("records"):
+        line = next(line for line in body if f" {row['model']} " in line)
+        first = "reference" if row["model"] == "linear" else row["beats"]
+        assert line.strip().startswith(first or row["model"])
+        assert f"{row['rmse']:#.4g}" in line
+        assert f"{100 * row['direction_accuracy']:.1f}" in line
+        if row["model"] != "econometric":
+            assert f"{100 * row['econometric_rmse_skill']:+.1f}"[:-2] in line
+        low, high = 100 * row["linear_rmse_skill_lo"], 100 * row["linear_rmse_skill_hi"]
+        if row["model"] not in ("linear", "persistence"):
+            assert f"[{low:+.2f}, {high:+.2f}]" in text
+    if width >= 100:
+        assert f"[{sweep.table['rmse_lo'].iloc[0]:#.3g}, {sweep.table['rmse_hi'].iloc[0]:#.3g}]" in text
+
+
+def test_table_takes_one_line_a_model_where_there_is_room(sweep):
+    heading, ruler, blank = 2, 1, 1
+    assert len([line for line in rendered(sweep, 120) if line.strip()]) == heading + ruler + len(sweep.table)
+    assert len(rendered(sweep, 120)) == heading + ruler + len(sweep.table) + 2 * blank
+
+
+def test_table_names_missing_numbers_and_replicates(sweep):
+    table = sweep.table.copy()
+    last = len(table) - 1
+    table.loc[last, ["rmse", "mae", "direction_accuracy", "dm_p", "rmse_lo", "linear_rmse_skill"]] = np.nan
+    table.loc[last, ["linear_rmse_skill_lo", "econometric_rmse_skill"]] = np.nan
+    table.loc[last, "replicates"] = 3
+    line = next(
+        line for line in rendered(replace(sweep, table=table), 140) if table.loc[last, "model"] in line
+    )
+    assert "nan" not in line
+    assert f"3/{table.loc[last, 'expected']}" in line
+    assert line.count(" -") == 5
+
+
+def test_baselines_are_dim_and_verdicts_coloured(sweep):
+    table = sweep.table.copy()
+    variants = table.index[table["role"] == "variant"]
+    table.loc[variants[:3], "beats"] = ["yes", "no", "not shown"]
+    console = Console(width=140)
+    by_style = {
+        segment.text.strip(): segment.style
+        for segment in console.render(verdict_table(table, REFERENCES, 140))
+        if segment.style
+    }
+    assert by_style["yes"].color.name == "green"
+    assert by_style["no"].color.name == "red"
+    assert by_style["not shown"].color.name == "yellow"
+    assert by_style["persistence"].dim
+    assert by_style["linear"].bold
+    assert not by_style.get("LSTM-Raw") or not by_style["LSTM-Raw"].dim
+
+
+def rows(*variants: tuple[str, str, float, float], seeds: int = 3) -> pd.DataFrame:
+    """A table of variants (name, beats, skill in percent, DM p) and the reference."""
+    table = pd.DataFrame(variants, columns=["model", "beats", "linear_rmse_skill", "dm_p"])
+    table = table.assign(role="variant", seeds=seeds, rmse=0.018)
+    table["linear_rmse_skill"] /= 100
+    linear = {"model": "linear", "role": "baseline", "beats": "", "seeds": 1, "rmse": 0.018}
+    return pd.concat([table, pd.DataFrame([{**linear, "linear_rmse_skill": 0.0}])], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (
+            rows(("Raw", "no", -1.2, 0.02), ("Feat", "no", -0.3, 0.41)),
+            "No variant beats linear: the closest, Feat, has 0.3 % higher RMSE (DM p = 0.41).",
+        ),
+        (
+            rows(("Raw", "no", -1.2, 0.02), ("Feat", "not shown", 0.25, 0.21)),
+            "No variant is shown to beat linear: the closest, Feat, has 0.2 % lower RMSE (DM p = 0.21).",
+        ),
+        (
+            rows(
+                ("A", "yes", 1.0, 0.03),
+                ("B", "yes", 2.0, 0.0001),
+                ("C", "not shown", 3.0, 0.2),
+                ("D", "no", -1, 0),
+            ),
+            "2 of 4 variants beat linear: the best, B, has 2.0 % lower RMSE (DM p < 0.001).",
+        ),
+        (
+            rows(("A", "yes", 1.0, 0.03), ("B", "no", -2.0, 0.5)),
+            "1 of 2 variants beats linear: A has 1.0 % lower RMSE (DM p = 0.03).",
+        ),
+        (
+            rows(("A", "yes", 1.0, 0.03), ("B", "yes", 2.0, 0.012)),
+            "All 2 variants beat linear: the best, B, has 2.0 % lower RMSE (DM p = 0.012).",
+        ),
+        (rows(("A", "yes", 1.0, 0.03)), "A beats linear: it has 1.0 % lower RMSE (DM p = 0.03)."),
+        (rows(("A", "no", -1.0, 0.3)), "A does not beat linear: it has 1.0 % higher RMSE (DM p = 0.3)."),
+        (
+            rows(("A", "not shown", 0.021, 0.9)),
+            "A is not shown to beat linear: it has 0.02 % lower RMSE (DM p = 0.9).",
+        ),
+        (rows(("A", "no", 0.0, 1.0)), "A does not beat linear: it has the same RMSE (DM p = 1)."),
+        (rows(("A", "no", -1.0, np.nan)), "A does not beat linear: it has 1.0 % higher RMSE."),
+        (
+            rows(("A", "yes", 1.0, 0.03), seeds=2),
+            "A beats linear: it has 1.0 % lower RMSE (DM p = 0.03); fewer than 3 seeds: too few to trust.",
+        ),
+        (
+            rows(("A", "no", -1.0, 0.3), ("B", "not shown", np.nan, np.nan)),
+            "A does not beat linear: it has 1.0 % higher RMSE (DM p = 0.3).",
+        ),
+        (
+            rows(("A", "not shown", np.nan, np.nan)),
+            "linear did not finish: nothing to compare the variants with.",
+        ),
+        (rows(), "No variant finished: nothing to compare with linear."),
+        (
+            rows(("A", "not shown", np.nan, np.nan)).assign(rmse=[np.nan, 0.018]),
+            "No variant finished: nothing to compare with linear.",
+        ),
+    ],
+)
+def test_sentence(table, expected):
+    assert verdict_sentence(table, REFERENCES) == expected
+
+
+def test_files_hold_what_was_found(tmp_path):
+    sweep = make_sweep(tickers=("AAPL", "MSFT"), seeds=2, days=40)
+    out = tmp_path / "results" / "ablation"
+    out.mkdir(parents=True)
+    (out / "notes.txt").write_text("mine")
+    (out / "table.csv").write_text("old")
+    paths = write_results(out, sweep.table, sweep.scores, sweep.predictions, {"one": Figure((1, 1))})
+    assert paths == [out / name for name in ("results.csv", "table.csv", "predictions.parquet", "one.png")]
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*(path.name for path in paths), "notes.txt"]
+    )
+    results = pd.read_csv(out / "results.csv")
+    assert list(results.columns) == ["ticker", "model", "seed", "MAE", "RMSE", "DirAcc"]
+    assert len(results) == len(sweep.scores)
+    for row in results.to_dict("records"):
+        mine = sweep.predictions.query(
+            "model == @row['model'] and ticker == @row['ticker'] and seed == @row['seed']"
+        )
+        error = mine["predicted"] - mine["actual"]
+        assert row["RMSE"] == pytest.approx(np.sqrt((error**2).mean()))
+        assert row["MAE"] == pytest.approx(error.abs().mean())
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "predictions.parquet"), sweep.predictions)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(out / "table.csv", keep_default_na=False, na_values={"rmse": [""], "dm_p": [""]})[
+            ["model", "rmse"]
+        ],
+        sweep.table[["model", "rmse"]],
+    )
+    assert (out / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):
+    sweep = make_sweep(tickers=("AAPL",), seeds=1, days=40)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_results(tmp_path / "file", sweep.table, sweep.scores, sweep.predictions, {})
+    (tmp_path / "out" / "table.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot be written"):
+        write_results(tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, {})
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_nothing_is_written_if_a_figure_cannot_be_drawn(tmp_path):
+    sweep = make_sweep(tickers=("AAPL",), seeds=1, days=40)
+    broken = Figure((1, 1))
+    broken.text(0.5, 0.5, r"$\unknown{$")
+    with pytest.raises(ValueError, match="unknown"):
+        write_results(tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, {"broken": broken})
+    assert not (tmp_path / "out").exists()

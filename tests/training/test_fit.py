@@ -1,0 +1,148 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from farm.base.types import Dataset, Windows
+from farm.models.network import Batch, PointNetwork
+from farm.models.recurrent import LSTMConfig
+from farm.training.fit import Epoch, TrainingConfig, fit, reproducible
+
+
+class Slope(PointNetwork):
+    """y = w * x: its whole state is one number, so that every epoch's state can be told apart."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([start]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, -1, 0] * self.w
+
+
+def block(x: np.ndarray, slope: float) -> Windows:
+    n = len(x)
+    y = (slope * x).astype(np.float32)
+    days = np.datetime64("2020-01-01") + np.arange(n)
+    return Windows(x.astype(np.float32).reshape(n, 1, 1), y, days, ("x",), y.astype(float), np.arange(n))
+
+
+def test_the_best_epoch_is_restored_and_not_the_last() -> None:
+    # Training pulls w towards 1 while validation wants 0.3: its loss falls, then rises.
+    x = np.random.default_rng(0).normal(size=64)
+    train, val = block(x, 1.0), block(x, 0.3)
+    seen: list[tuple[float, float]] = []
+    network = Slope()
+    history = fit(
+        network,
+        train,
+        val,
+        TrainingConfig(epochs=200, patience=12, learning_rate=0.05, batch_size=64),
+        seed=0,
+        report=lambda epoch: seen.append((epoch.val_loss, float(network.w.detach()))),
+    )
+    best = min(range(len(seen)), key=lambda i: seen[i][0])
+    assert history.best_epoch == best + 1
+    assert float(network.w.detach()) == seen[best][1]
+    assert float(network.w.detach()) == pytest.approx(0.3, abs=0.06)
+    assert seen[-1][1] > 0.4, "training went on past the best epoch, so restoring it did something"
+    assert len(history.epochs) == history.best_epoch + 12, "patience counts epochs without a better loss"
+
+
+def test_the_gradient_is_clipped() -> None:
+    # With plain x of 1e6 the raw gradient is astronomic; Adam's first step hides that, so look at .grad.
+    x = np.full(8, 1e3)
+    network = Slope(start=0.0)
+    norms = []
+    network.w.register_post_accumulate_grad_hook(lambda p: norms.append(float(p.grad.norm())))
+    clipped = []
+    original = torch.optim.Adam.step
+
+    def step(self, *args, **kwargs):
+        clipped.append(float(network.w.grad.norm()))
+        return original(self, *args, **kwargs)
+
+    torch.optim.Adam.step = step
+    try:
+        fit(network, block(x, 1.0), block(x, 1.0), TrainingConfig(epochs=1, gradient_clip=0.5), seed=0)
+    finally:
+        torch.optim.Adam.step = original
+    assert norms[0] > 1e5
+    assert clipped[0] == pytest.approx(0.5, rel=1e-4)
+
+
+def test_a_diverging_loss_says_where() -> None:
+    x = np.random.default_rng(0).normal(size=64) * 1e30
+    with pytest.raises(FloatingPointError, match=r"epoch 1, learning rate 0\.5"):
+        fit(Slope(1.0), block(x, -1.0), block(x, -1.0), TrainingConfig(learning_rate=0.5), seed=0)
+
+
+def test_seeds_decide_everything_and_threads_nothing(dataset: Dataset) -> None:
+    def weights(seed: int, threads: int) -> dict[str, np.ndarray]:
+        torch.set_num_threads(threads)
+        torch.manual_seed(int(np.random.default_rng().integers(1000)))  # what ran before must not matter
+        with reproducible(seed):
+            network = LSTMConfig(hidden_size=8, dropout=0.5).build(dataset.inputs)
+            fit(network, dataset.train, dataset.val, TrainingConfig(epochs=2), seed)
+        return network.state()
+
+    before = torch.get_num_threads()
+    try:
+        one, same, other = weights(3, 1), weights(3, 2), weights(4, 1)
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_reproducible_leaves_the_outside_as_it_was() -> None:
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    threads = torch.get_num_threads()
+    with reproducible(5):
+        torch.rand(100)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+def test_one_pass_is_the_loop_it_replaces(dataset: Dataset) -> None:
+    """Index batching gives the numbers of a plain loop over copied batches."""
+    config = TrainingConfig(epochs=2, batch_size=64)
+    with reproducible(1):
+        network = LSTMConfig(hidden_size=8, dropout=0.0).build(dataset.inputs)
+        twin = copy.deepcopy(network)
+        history = fit(network, dataset.train, dataset.val, config, seed=1)
+        order = torch.Generator().manual_seed(1)
+        optimizer = torch.optim.Adam(twin.parameters(), lr=config.learning_rate, fused=True)
+        x, y = np.array(dataset.train.x), np.array(dataset.train.y)
+        for epoch in history.epochs:
+            twin.train()
+            total = 0.0
+            rows = torch.randperm(len(x), generator=order).numpy()
+            for start in range(0, len(x), 64):
+                batch = rows[start : start + 64]
+                optimizer.zero_grad()
+                loss = nn.functional.mse_loss(twin(torch.tensor(x[batch])), torch.tensor(y[batch]))
+                loss.backward()
+                nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+                optimizer.step()
+                total += loss.item() * len(batch)
+            assert total / len(x) == pytest.approx(epoch.train_loss, rel=1e-5)
+            twin.eval()
+            with torch.no_grad():
+                val = float(twin.loss(Batch.of(dataset.val, torch.device("cpu"))))
+            assert val == pytest.approx(epoch.val_loss, rel=1e-6)
+
+
+def test_reports_each_epoch_once(dataset: Dataset) -> None:
+    seen: list[Epoch] = []
+    with reproducible(0):
+        network = LSTMConfig(hidden_size=4).build(dataset.inputs)
+        history = fit(network, dataset.train, dataset.val, TrainingConfig(epochs=3), 0, seen.append)
+    assert tuple(seen) == history.epochs
+    assert [epoch.epoch for epoch in seen] == [1, 2, 3]
+    assert all(math.isfinite(epoch.train_loss) and epoch.seconds > 0 for epoch in seen)
