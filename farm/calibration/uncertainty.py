@@ -38,7 +38,8 @@ class ResidualForest(Calibrator):
     It is grown on the residuals of the calibration block. Those of the training block are more
     numerous, but a model that has seen their truths errs less on them than it will. The quantiles that
     the model came with are dropped: forecasts of points alone are welcome. The median moves with the
-    rest, by the median residual.
+    rest, by the median residual. Trees are grown on the residual and its absolute value together: splits
+    by the mean of the residual alone, as in [1]_, find a change of its spread only by chance.
 
     A forest averages what it has seen: it knows no residual larger than those of its block, and
     promises no coverage.
@@ -76,14 +77,14 @@ class ResidualForest(Calibrator):
         _, self._levels = quantiles_of(forecast)
         require_rows("forest", self._levels, len(windows))
         residual = truth_of(windows) - forecast.point.astype(np.float64)
-        self._forest.fit(conditions(windows), residual)
+        self._forest.fit(conditions(windows), np.column_stack([residual, np.abs(residual)]))
 
     def apply(self, forecast: Forecast, windows: Windows) -> Forecast:
         """Lay the quantiles of the residual around each point; see `Calibrator.apply`."""
         _, levels = quantiles_of(forecast)
         if levels != self._levels:
             raise ValueError(f"got levels {levels}, expected those of the calibration block, {self._levels}")
-        residual = self._forest.predict(conditions(windows), quantiles=list(levels))
+        residual = self._forest.predict(conditions(windows), quantiles=list(levels))[:, 0]
         return Forecast(forecast.point, forecast.point.astype(np.float64)[:, None] + residual, levels)
 
 
