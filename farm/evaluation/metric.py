@@ -6,11 +6,12 @@ A metric is one function under `metric`. It sees a `Forecast` and the truth, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from farm.base.registry import Registry
 from farm.base.types import Floats, Forecast
@@ -100,7 +101,18 @@ def metric(
     return add
 
 
-def evaluate(forecast: Forecast, truth: Floats, block: str = "test") -> dict[str, float]:
+def metric_name(section: str, part: str, name: str) -> str:
+    """Join the parts of a full metric name; the middle one may be empty."""
+    return f"{section}/{part}/{name}" if part else f"{section}/{name}"
+
+
+def evaluate(
+    forecast: Forecast,
+    truth: Floats,
+    block: str = "test",
+    part: str = "",
+    keep: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
     """Score a forecast with every metric that applies to it.
 
     Parameters
@@ -111,14 +123,30 @@ def evaluate(forecast: Forecast, truth: Floats, block: str = "test") -> dict[str
         What came to pass, (B,), in the unit of the forecast; finite.
     block
         The block of the data, ``"train"``, ``"val"`` or ``"test"``.
+    part
+        What is scored, where a trial has several evaluations: a named forecast (``"s1"``), a
+        calibrated one (``"s4/cqr"``), a subset of the days (``"s4/cqr/volatile"``). It stands
+        between the section and the metric. Empty for the forecast that is ranked, on all days.
+    keep
+        The samples to score, (B,); all of them if None.
 
     Returns
     -------
     dict
-        Scores by MLflow name: ``{block}/rmse`` and so on; on the test block also
-        ``interval/violations`` and so on, if the forecast has quantiles. A score that is not
-        defined on these truths (see each metric) is NaN.
+        Scores by MLflow name: ``{block}/rmse``, or ``{block}/{part}/rmse``, and so on; on the test
+        block also ``interval/violations`` and so on, if the forecast has quantiles. A score that is
+        not defined on these truths (see each metric) is NaN.
+
+    Raises
+    ------
+    ValueError
+        If `keep` has not one entry a sample, or keeps none.
     """
+    if keep is not None:
+        if keep.dtype != np.bool_ or keep.shape != forecast.point.shape:
+            raise ValueError(f"keep is {keep.dtype} {keep.shape}, expected bool {forecast.point.shape}")
+        quantiles = None if forecast.quantiles is None else forecast.quantiles[keep]
+        forecast, truth = replace(forecast, point=forecast.point[keep], quantiles=quantiles), truth[keep]
     scores: dict[str, float] = {}
     for name in METRICS:
         entry = METRICS[name]
@@ -127,5 +155,5 @@ def evaluate(forecast: Forecast, truth: Floats, block: str = "test") -> dict[str
         if entry.needs == "quantiles" and forecast.quantiles is None:
             continue
         section = block if entry.section == "test" else entry.section
-        scores[f"{section}/{name}"] = entry.function(forecast, truth)
+        scores[metric_name(section, part, name)] = entry.function(forecast, truth)
     return scores

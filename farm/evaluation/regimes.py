@@ -1,0 +1,47 @@
+"""Which days of a block were calm and which were wild, by what was known before each of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from farm.base.types import Windows
+
+VOLATILITY_DAYS = 20
+
+
+def volatile_quarter(windows: Windows) -> npt.NDArray[np.bool_]:
+    """Mark the quarter of the days before which the target was most volatile.
+
+    The volatility of a day is the standard deviation of the target over the 20 days before it, so
+    it reads nothing of the day itself. Which volatility is high is decided by the whole block, by
+    its last days too: the mark is for scoring, and no forecast may read it.
+
+    Parameters
+    ----------
+    windows
+        B samples, each at position 20 or later, with a finite series before each of them.
+
+    Returns
+    -------
+    mask
+        (B,), True on ``ceil(B / 4)`` days. Of days with equal volatility the earlier are taken.
+
+    Raises
+    ------
+    ValueError
+        If a sample has fewer than 20 days before it, or one of those is not finite.
+    """
+    first = int(windows.position.min())
+    if first < VOLATILITY_DAYS:
+        raise ValueError(
+            f"a sample at position {first}, expected {VOLATILITY_DAYS} or later, for its past volatility"
+        )
+    known = windows.series[: windows.position.max()]
+    past = np.lib.stride_tricks.sliding_window_view(known, VOLATILITY_DAYS)
+    volatility = past[windows.position - VOLATILITY_DAYS].std(axis=1)
+    if not np.isfinite(volatility).all():
+        raise ValueError(f"the series is not finite before {int((~np.isfinite(volatility)).sum())} samples")
+    mask = np.zeros(len(windows), dtype=np.bool_)
+    mask[np.argsort(-volatility, kind="stable")[: -(-len(windows) // 4)]] = True
+    return mask
