@@ -5,54 +5,14 @@ Shape letters: B samples, D latent dimensions, A assets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from farm.base.types import Floats
+from farm.base.types import Floats, Latents
 from farm.evaluation.metric import metric_name
 
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, section 5.3
 EXPLAINED = 0.99
 COLLAPSED_KL = 0.1  # nats over all dimensions, a seventh of a bit
-
-
-@dataclass(frozen=True)
-class Latents:
-    """What an encoder says of B samples.
-
-    Parameters
-    ----------
-    sample
-        One draw of z for each sample, (B, D), or what the decoder was given in its place.
-    mean, logvar
-        Of the normal posterior q(z | x) of each sample, (B, D).
-    prior_mean, prior_logvar
-        Of the prior of each sample where it is learnt, (B, D); None for the standard normal.
-
-    Raises
-    ------
-    ValueError
-        If shapes disagree, there is no sample, or a value is not finite.
-    """
-
-    sample: Floats
-    mean: Floats
-    logvar: Floats
-    prior_mean: Floats | None = None
-    prior_logvar: Floats | None = None
-
-    def __post_init__(self) -> None:
-        """Hold the arrays to one shape and to finite values."""
-        if (self.prior_mean is None) != (self.prior_logvar is None):
-            raise ValueError("the mean and the log variance of a prior come together or not at all")
-        for name, value in vars(self).items():
-            if value is None:
-                continue
-            if value.ndim != 2 or value.shape != self.sample.shape or value.size == 0:
-                raise ValueError(f"{name} has shape {value.shape}, expected (B, D) = {self.sample.shape}")
-            if not np.isfinite(value).all():
-                raise ValueError(f"{int((~np.isfinite(value)).sum())} entries of {name} are not finite")
 
 
 def kl_per_dimension(latents: Latents) -> Floats:
