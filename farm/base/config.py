@@ -58,9 +58,15 @@ class Config(BaseModel):
         """
         resolved: dict[str, Any] = {"__version__": self.VERSION}
         for name in type(self).model_fields:
-            value = getattr(self, name)
-            resolved[name] = value.versioned() if isinstance(value, Config) else value
+            resolved[name] = _versioned(getattr(self, name))
         return resolved
+
+
+def _versioned(value: Any) -> Any:
+    """Dump a field: a config with its version, a tuple item by item."""
+    if isinstance(value, Config):
+        return value.versioned()
+    return [_versioned(item) for item in value] if isinstance(value, tuple) else value
 
 
 def canonical_json(value: Any) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import ceil
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import BeforeValidator, SerializeAsAny
@@ -70,6 +70,7 @@ class CalibratorConfig(Config):
     """Config of a calibrator; it builds the calibrator it describes."""
 
     name: str
+    takes_points: ClassVar[bool] = True  # a forecast without quantiles will do
 
     def build(self) -> Calibrator:
         """Make the calibrator, which has learnt nothing yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -106,6 +106,7 @@ class TemperatureConfig(CalibratorConfig):
     """One temperature for the width of all quantiles, by least pinball loss."""
 
     name: Literal["temperature"] = "temperature"
+    takes_points: ClassVar[bool] = False
 
     def build(self) -> Temperature:
         """Make the calibrator."""

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, final
 
+import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from farm.base.errors import UserError
+from farm.base.model import Model
 from farm.base.registry import component
 from farm.base.search_space import Int
-from farm.base.types import Dataset
+from farm.base.types import Dataset, Floats, Forecast, Inputs, Windows
+from farm.calibration.calibrator import LEVELS, AnyCalibrator, Calibrator, require_rows
+from farm.calibration.conformal import AciConfig, CqrConfig, CqrScaledConfig
+from farm.calibration.temperature import TemperatureConfig
+from farm.calibration.uncertainty import ForestConfig
 from farm.data.features import CHANNELS, channel_table
 from farm.data.panel import Panel
 from farm.data.splits import Calibrated, FourWay
 from farm.data.windows import same_day_dataset
-from farm.studies.study import STUDIES, StudyConfig
+from farm.evaluation.latent import collapse, compare_latents
+from farm.evaluation.metric import evaluate
+from farm.evaluation.probes import asset_groups, ignores_peers, reliance
+from farm.evaluation.regimes import volatile_quarter
+from farm.models.network import LatentNetwork, Scenario
+from farm.studies.study import STUDIES, Evaluation, StudyConfig
+
+ORACLES: tuple[Scenario, ...] = ("s1", "s2")  # scenarios that see the truth, on all days or on some
 
 
-def _names(value: Any) -> Any:
+def _listed(value: Any) -> Any:
     """Take a list, as JSON has it, for a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
@@ -37,13 +50,23 @@ class BackfillStudy(StudyConfig):
         Days up to T in a window.
     split
         How the samples are cut into blocks.
+    calibrators
+        What mends the intervals of every model after training, from the calibration block. The
+        first one also mends each scenario of a model with a latent.
     """
 
     name: Literal["backfill"] = "backfill"
     ticker: str
-    peers: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
+    peers: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
     context: Annotated[int, Int(1, 250)] = 5
     split: FourWay = Calibrated()
+    calibrators: Annotated[tuple[AnyCalibrator, ...], BeforeValidator(_listed)] = (
+        CqrConfig(),
+        CqrScaledConfig(),
+        AciConfig(),
+        TemperatureConfig(),
+        ForestConfig(),
+    )
 
     @model_validator(mode="after")
     def _peers_are_others(self) -> BackfillStudy:
@@ -68,13 +91,78 @@ class BackfillStudy(StudyConfig):
                     f"got {len(table)} usable rows, expected more than the context of {self.context}:"
                     " give a longer panel"
                 )
+            blocks = self.split.blocks(dates[self.context :], gap=1)
+            for calibrator in self.calibrators:
+                rows = blocks.calibration.stop - blocks.calibration.start
+                require_rows(calibrator.name, LEVELS, rows)
             return same_day_dataset(
-                table.to_numpy(),
-                dates,
-                tuple(table.columns),
-                self.context,
-                len(CHANNELS),
-                self.split.blocks(dates[self.context :], gap=1),
+                table.to_numpy(), dates, tuple(table.columns), self.context, len(CHANNELS), blocks
             )
         except UserError as error:
             raise UserError(f"target {self.ticker}, peers {', '.join(self.peers)}: {error}") from error
+
+    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
+        """Score the test block: the ranked forecast, its calibrations, and what is behind it.
+
+        The ranked forecast is `Model.predict`, which for a model with a latent is scenario ``s4``: it
+        alone of the realistic ones sees all that is known. Its metrics have plain names
+        (``test/rmse``); those of a scenario or a calibrator name it (``test/s3/rmse``,
+        ``interval/cqr/violations``, ``interval/s3/cqr/violations``), and ``.../volatile/...`` are
+        those of the most volatile quarter of the days. The scenarios of `ORACLES` have seen the
+        truth; the tag ``oracle`` names them, and nothing is ranked by them.
+        """
+        calibration = data.calibration
+        assert calibration is not None  # `dataset` makes one
+        scores = evaluate(model.predict(data.val), data.val.truth, block="val")
+        before = {"": model.predict(calibration)}
+        if isinstance(model, LatentNetwork):
+            before |= {name: model.scenario(calibration, name) for name in model.scenarios}
+        mended = {
+            name: _taught(self._calibrators(name, forecast), forecast, calibration)
+            for name, forecast in before.items()
+        }
+        test = data.open_test()
+        forecasts = {"": model.predict(test)}
+        if isinstance(model, LatentNetwork):
+            forecasts |= {name: model.scenario(test, name) for name in model.scenarios}
+        for name, calibrators in mended.items():
+            for kind, calibrator in calibrators.items():
+                part = f"{name}/{kind}" if name else kind
+                forecasts[part] = calibrator.apply(forecasts[name], test)
+        volatile = volatile_quarter(test)
+        for part, forecast in forecasts.items():
+            found = evaluate(forecast, test.truth, part=part)
+            found |= evaluate(forecast, test.truth, part=f"{part}/volatile".lstrip("/"), keep=volatile)
+            # A calibrator leaves the points alone, so their scores are those of the raw forecast.
+            raw = part in before
+            scores |= {key: value for key, value in found.items() if raw or key.startswith("interval/")}
+        probed = reliance(model, test, asset_groups(test.features, data.inputs.lookback, self.ticker))
+        tags = {"ignores the peers": ignores_peers(probed)}
+        scores |= probed
+        if isinstance(model, LatentNetwork):
+            oracle = model.latent(test, "s1")
+            returns = _returns(test, data.inputs, len(self.peers) + 1)
+            scores |= compare_latents(model.latent(test, "s4"), oracle, returns, self.tickers())
+            tags |= {"latent collapsed": collapse(oracle), "oracle": ", ".join(ORACLES)}
+        kept = {name: reason for name, reason in tags.items() if reason}
+        return Evaluation(scores, test.times, test.truth, forecasts, kept)
+
+    def _calibrators(self, scenario: str, forecast: Forecast) -> dict[str, Calibrator]:
+        """Make the calibrators of a forecast, by name: of a scenario the first one alone."""
+        able = [c for c in self.calibrators if c.takes_points or forecast.quantiles is not None]
+        return {calibrator.name: calibrator.build() for calibrator in able[: 1 if scenario else None]}
+
+
+def _taught(
+    calibrators: dict[str, Calibrator], forecast: Forecast, windows: Windows
+) -> dict[str, Calibrator]:
+    for calibrator in calibrators.values():
+        calibrator.fit(forecast, windows)
+    return calibrators
+
+
+def _returns(windows: Windows, inputs: Inputs, assets: int) -> Floats:
+    """Give the returns of the target and its peers on the last day of each window, (B, N), unscaled."""
+    columns = np.arange(1, assets) * len(CHANNELS)
+    peers = windows.x[:, -1, columns].astype(np.float64) * inputs.scale[columns] + inputs.mean[columns]
+    return np.column_stack([windows.truth, peers])
