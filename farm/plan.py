@@ -21,6 +21,8 @@ from farm.experiment import TrialConfig
 from farm.training.fit import TrainingConfig
 
 Role = Literal["variant", "baseline"]
+# What has an option of its own, or makes a row what it is.
+_NOT_SET = {"study.name", "model.name", "study.ticker", "study.market", "study.peers", "seed"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Options:
 
     tickers: tuple[str, ...] | None = None
     market: str | None = None
+    peers: tuple[str, ...] | None = None
     seeds: int | None = None
     variants: tuple[str, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted or bare key
@@ -97,18 +100,21 @@ def make_plan(name: str, sweep: Sweep, panel: Panel, options: Options) -> Plan:
     """
     common = {**sweep.common, **{k: v for k, v in sweep.quick.items() if "." in k and options.quick}}
     quick = sweep.quick if options.quick else {}
-    market = options.market or sweep.market
+    beside, companions = _companions(sweep, options)
     own_panel = panel.source != "bundled"
     wanted = options.tickers or (None if own_panel else quick.get("tickers", sweep.tickers))
-    tickers = wanted or tuple(ticker for ticker in panel.bars if ticker != market)
-    panel = panel.select((*tickers, market), *((None, None) if own_panel else (sweep.start, sweep.end)))
-    if market in tickers:
-        raise UserError(
-            f"ticker {market!r} is the market itself: leave it out of --tickers or choose another --market"
-        )
+    tickers = wanted or tuple(ticker for ticker in panel.bars if ticker not in companions)
+    for ticker in tickers:
+        if ticker in companions:
+            what = "the market itself" if sweep.market else "one of the peers"
+            raise UserError(
+                f"ticker {ticker!r} is {what}: leave it out of --tickers or choose"
+                f" {'another --market' if sweep.market else 'other --peers'}"
+            )
+    panel = panel.select((*tickers, *companions), *((None, None) if own_panel else (sweep.start, sweep.end)))
     seeds = options.seeds or quick.get("seeds", sweep.seeds)
     variants = _chosen(sweep.variants, options.variants)
-    common |= {"study.market": market}
+    common |= beside
     rows: list[tuple[Role, Variant]] = [("baseline", row) for row in sweep.baselines]
     rows += [("variant", row) for row in variants]
     rows = _with_settings(rows, common, tickers[0], options, sweep.ranges)
@@ -121,6 +127,19 @@ def make_plan(name: str, sweep: Sweep, panel: Panel, options: Options) -> Plan:
                 trials.append(Trial(row.name, role, ticker, config, config.signature(panel)))
     _check(trials, panel)
     return Plan(name, sweep, tuple(trials), panel)
+
+
+def _companions(sweep: Sweep, options: Options) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Give what the study is told of the assets beside each ticker, and their names."""
+    if sweep.market is not None:
+        if options.peers is not None:
+            raise UserError("--peers: this sweep reads a market, not peers: give --market instead")
+        market = options.market or sweep.market
+        return {"study.market": market}, (market,)
+    if options.market is not None:
+        raise UserError("--market: this sweep reads peers, not a market: give --peers instead")
+    peers = options.peers or sweep.peers
+    return {"study.peers": peers}, peers
 
 
 def _chosen(variants: Sequence[Variant], names: tuple[str, ...] | None) -> list[Variant]:
@@ -152,7 +171,7 @@ def _keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(config, name)
         if isinstance(value, Config):
             yield from _keys(value, f"{prefix}{name}.")
-        elif f"{prefix}{name}" not in ("study.name", "model.name", "study.ticker", "study.market", "seed"):
+        elif f"{prefix}{name}" not in _NOT_SET:
             yield f"{prefix}{name}", info
 
 

@@ -69,10 +69,22 @@ def sweep(
     ] = False,
     tickers: Annotated[
         str | None,
-        typer.Option(help="Tickers to run, separated by commas.", show_default="the sweep's; all of --data"),
+        typer.Option(
+            "--tickers",
+            "--target",
+            help="Tickers to run, separated by commas: the assets whose return is forecast or filled in.",
+            show_default="the sweep's; all of --data",
+        ),
     ] = None,
     market: Annotated[
         str | None, typer.Option(help="Ticker of the market index.", show_default="the sweep's")
+    ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            help="Tickers whose bars of the missing day are known, separated by commas.",
+            show_default="the sweep's",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -161,9 +173,11 @@ def sweep(
     chosen = dict(parse_setting(text) for text in settings or ())
     if epochs is not None:
         chosen["training.epochs"] = epochs
-    options = Options(_names(tickers), market, seeds, _names(variants), chosen, samples, quick)
+    options = Options(
+        _names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick
+    )
     runtime = Runtime(data, storage, tracking_uri, concurrency, address, dry_run, rerun)
-    plan = make_plan(declared_name, declared, load_panel(data), options)
+    plan = make_plan(declared_name, declared, load_panel(data, declared.panel), options)
     raise typer.Exit(_run(plan, runtime, console))
 
 

@@ -131,9 +131,14 @@ class Sweep(_Declaration):
     references
         The baselines, by name, that each variant's skill is measured against; the first one is
         the one to beat.
-    tickers, market, start, end
+    tickers, start, end
         The part of the bundled panel that is used; ``start`` and ``end`` are ISO dates, both
-        included. They do not apply to a user's own panel, except ``market``.
+        included. They do not apply to a user's own panel. A ticker is a replicate: the asset whose
+        return is forecast or filled in.
+    market, peers
+        What a study reads beside each ticker: a market index or the ticker's peers; one of the two.
+    panel
+        The bundled table that is read.
     seeds
         Number of seeds of each variant: 0, 1, ...
     quick
@@ -157,7 +162,9 @@ class Sweep(_Declaration):
     baselines: tuple[Variant, ...] = Field(min_length=1)
     references: tuple[str, ...] = Field(min_length=1)
     tickers: tuple[str, ...]
-    market: str
+    market: str | None = None
+    peers: tuple[str, ...] = ()
+    panel: str = "equities_ohlcv"
     start: str | None = None
     end: str | None = None
     seeds: int = Field(default=3, ge=1)
@@ -171,6 +178,8 @@ class Sweep(_Declaration):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise UserError(f"sweep {self.title!r}: the name {doubled[0]!r} is used twice; rename one")
+        if (self.market is None) == (self.peers == ()):
+            raise UserError(f"sweep {self.title!r}: expected a market or peers, one of the two; give one")
         missing = set(self.references) - {row.name for row in self.baselines}
         if missing:
             raise UserError(
