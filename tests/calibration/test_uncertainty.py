@@ -32,7 +32,7 @@ def test_forest_beats_constant_width_on_heteroscedastic_data() -> None:
     best = pinball(known, truth)
     # three quarters of the way from constant widths to the true quantiles
     assert loss["forest"] - best < 0.25 * (loss["constant"] - best)
-    assert missed["constant"] > 0.18
+    assert missed["constant"] > 0.15  # nearly all misses fall on the wild half, where 0.1 is nominal
     assert missed["forest"] == pytest.approx(0.1, abs=0.05)
 
 
