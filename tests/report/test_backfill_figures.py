@@ -65,8 +65,8 @@ def test_a_panel_for_each_dimension_with_both_densities_and_the_prior(latents):
     panels = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title(loc="left") for axis in panels] == ["z0", "z1", "z2", "z3", "z4"]
     said = words(figure)
-    assert f"oracle {latents['oracle'][:, 3].std():.2g}" in said
-    assert f"realistic {latents['realistic'][:, 3].std():.2g}" in said
+    assert f"oracle {latents['oracle'][:, 3].std():.2f}" in said
+    assert f"realistic {latents['realistic'][:, 3].std():.2f}" in said
     assert "prior N(0, 1)" in said
     prior = panels[0].lines[0]
     assert prior.get_ydata().max() == pytest.approx(1 / np.sqrt(2 * np.pi), rel=1e-3)
