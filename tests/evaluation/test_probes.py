@@ -1,0 +1,193 @@
+"""Models whose reliance is planted, and models that peek."""
+
+import numpy as np
+import pytest
+
+from farm.base.model import Model
+from farm.base.types import Forecast, Windows
+from farm.evaluation.probes import asset_groups, ignores_peers, leak, reliance
+
+ASSETS = ("AMZN", "MSFT", "SP500")
+CHANNELS = ("log_return", "roll_vol", "vol_change", "log_range")
+FEATURES = tuple(f"{asset}/{channel}" for asset in ASSETS for channel in CHANNELS)
+DAYS = 6
+GROUPS = asset_groups(FEATURES, DAYS, "AMZN")
+
+
+class Formula(Model):
+    """Forecasts by a rule of the windows."""
+
+    def __init__(self, rule, spread=None):
+        self.rule, self.spread = rule, spread
+
+    def predict(self, windows: Windows) -> Forecast:
+        point = self.rule(windows)
+        if self.spread is None:
+            return Forecast(point)
+        half = self.spread(windows)
+        return Forecast(point, np.stack([point - half, point, point + half], axis=1), (0.05, 0.5, 0.95))
+
+    def state(self):
+        return {}
+
+    def load_state(self, state):
+        pass
+
+
+def linear(**weights):
+    """Weights by ``asset__channel`` on the last day, or by ``asset__channel__day``."""
+    cells = []
+    for name, weight in weights.items():
+        asset, channel, *day = name.split("__")
+        cells.append((int(day[0]) if day else -1, FEATURES.index(f"{asset}/{channel}"), weight))
+    return Formula(lambda w: sum(weight * w.x[:, t, f].astype(float) for t, f, weight in cells))
+
+
+@pytest.fixture(scope="module")
+def windows() -> Windows:
+    rng = np.random.default_rng(0)
+    count = 3000
+    x = rng.standard_normal((count, DAYS, 12)).astype(np.float32)
+    x[:, -1, :4] = 0
+    truth = 0.6 * x[:, -1, 4] + 0.8 * rng.standard_normal(count)
+    series = np.concatenate([rng.standard_normal(30), truth])
+    return Windows(
+        x=x,
+        y=truth.astype(np.float32),
+        times=np.arange(count).astype("datetime64[D]"),
+        features=FEATURES,
+        series=series,
+        position=np.arange(30, 30 + count),
+        hidden=rng.standard_normal((count, 4)).astype(np.float32),
+    )
+
+
+def test_groups_hold_what_they_are_named_after():
+    assert set(GROUPS) == {"own", "peers", "peers_last", *ASSETS, *FEATURES}
+    assert all(cells.shape == (DAYS, 12) for cells in GROUPS.values())
+    assert GROUPS["own"].sum() == GROUPS["AMZN"].sum() == 4 * DAYS
+    np.testing.assert_array_equal(GROUPS["peers"], GROUPS["MSFT"] | GROUPS["SP500"])
+    np.testing.assert_array_equal(GROUPS["peers"], ~GROUPS["own"])
+    assert GROUPS["peers_last"][-1].tolist() == [False] * 4 + [True] * 8
+    assert not GROUPS["peers_last"][:-1].any()
+    np.testing.assert_array_equal(np.argwhere(GROUPS["MSFT/roll_vol"])[:, 1], np.full(DAYS, 5))
+
+
+def test_reliance_is_the_planted_share(windows):
+    model = linear(MSFT__log_return=0.6, SP500__log_return=-0.3, AMZN__roll_vol__2=0.2)
+    scores = reliance(model, windows, GROUPS)
+    total = np.sqrt(0.36 + 0.09 + 0.04)
+    planted = {
+        "MSFT": 0.6,
+        "MSFT/log_return": 0.6,
+        "SP500/log_return": 0.3,
+        "AMZN/roll_vol": 0.2,
+        "own": 0.2,
+        "peers": np.sqrt(0.45),
+        "peers_last": np.sqrt(0.45),
+    }
+    for name, weight in planted.items():
+        assert scores[f"test/reliance/{name}"] == pytest.approx(weight / total, rel=0.06), name
+    for name in ("AMZN/log_return", "MSFT/roll_vol", "SP500/log_range"):
+        assert scores[f"test/reliance/{name}"] == 0
+        assert scores[f"test/reliance_rmse/{name}"] == 0
+
+
+def test_the_error_grows_where_the_input_was_needed_and_shrinks_where_it_was_noise(windows):
+    # With the true weight: variance 0.64 grows by 2 * 0.36; a weight on noise costs and goes on costing.
+    scores = reliance(linear(MSFT__log_return=0.6, SP500__log_return=0.5), windows, GROUPS)
+    before = 0.64 + 0.25
+    expected = np.sqrt((before + 0.72) / before) - 1
+    assert scores["test/reliance_rmse/MSFT"] == pytest.approx(expected, abs=0.04)
+    assert scores["test/reliance_rmse/SP500"] == pytest.approx(0, abs=0.03)
+
+
+def test_a_group_moves_together(windows):
+    twins = windows.x.copy()
+    twins[:, -1, 8] = twins[:, -1, 4]
+    both = Windows(**{**vars(windows), "x": twins})
+    # The difference of equal channels is zero on every day, and stays so when they move together.
+    scores = reliance(linear(MSFT__log_return=1, SP500__log_return=-1, AMZN__roll_vol__0=1), both, GROUPS)
+    assert scores["test/reliance/peers"] == 0
+    assert scores["test/reliance/MSFT"] == pytest.approx(1, rel=0.06)
+
+
+def test_the_same_seed_gives_the_same_numbers_under_the_name_of_the_part(windows):
+    model = linear(MSFT__log_return=0.6, AMZN__log_return__4=0.1)
+    one, again = reliance(model, windows, GROUPS), reliance(model, windows, GROUPS, part="s4")
+    assert again == {name.replace("test/", "test/s4/"): score for name, score in one.items()}
+    assert one != reliance(model, windows, GROUPS, seed=1)
+    assert all(type(score) is float for score in one.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "ignores"),
+    [
+        (linear(AMZN__log_return__4=1.0), True),
+        (linear(AMZN__log_return__4=1.0, MSFT__log_return=0.08), True),
+        (linear(AMZN__log_return__4=1.0, MSFT__log_return__4=1.0), True),  # their past is not the point
+        (linear(AMZN__log_return__4=1.0, MSFT__log_return=0.13), False),
+        (linear(SP500__log_range=0.1), False),
+        (Formula(lambda w: np.full(len(w), 0.001)), True),
+    ],
+)
+def test_a_forecast_that_ignores_the_peers_is_called_so(model, ignores, windows):
+    for part in ("", "s4"):
+        said = ignores_peers(reliance(model, windows, GROUPS, part), part)
+        assert bool(said) == ignores
+        assert "\n" not in said
+
+
+def test_a_model_is_handed_what_it_always_gets(windows):
+    seen = []
+
+    def rule(w):
+        seen.append(
+            (w.x.dtype, w.x.flags.c_contiguous, (w.x[:, -1, :4] == 0).all(), w.series is windows.series)
+        )
+        return w.x[:, 0, 0].astype(float)
+
+    original = windows.x.copy()
+    reliance(Formula(rule), windows, GROUPS)
+    assert set(seen) == {(np.dtype(np.float32), True, True, True)}
+    np.testing.assert_array_equal(windows.x, original)
+
+
+def test_a_perfect_forecast_and_bad_groups(windows):
+    scores = reliance(Formula(lambda w: w.truth), windows, GROUPS)
+    assert np.isnan(scores["test/reliance_rmse/peers"])
+    with pytest.raises(ValueError, match=r"group own: shape \(5, 12\)"):
+        reliance(linear(MSFT__log_return=1), windows, asset_groups(FEATURES, 5, "AMZN"))
+    with pytest.raises(ValueError, match="at least 2"):
+        reliance(linear(MSFT__log_return=1), windows.take(slice(0, 1)), GROUPS)
+
+
+HONEST = {
+    "window": Formula(lambda w: w.x[:, -1, 4].astype(float), lambda w: np.abs(w.x[:, 0, 1]) + 1.0),
+    "last return": Formula(lambda w: w.series[w.position - 1]),
+    "all returns": Formula(lambda w: np.array([w.series[:p].mean() for p in w.position])),
+}
+CHEATS = {
+    "truth": Formula(lambda w: 0.01 * w.truth),
+    "target": Formula(lambda w: 0.01 * w.y.astype(float)),
+    "hidden": Formula(lambda w: w.hidden[:, 2].astype(float)),
+    "width": Formula(lambda w: np.zeros(len(w)), lambda w: np.abs(w.hidden[:, 1]).astype(float)),
+    "mean of the whole series": Formula(lambda w: np.full(len(w), w.series.mean())),
+    "next day": Formula(lambda w: w.series[np.minimum(w.position + 1, len(w.series) - 1)]),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_model_leaks_nothing(name, windows):
+    assert leak(HONEST[name], windows) == 0.0
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_model_that_peeks_is_caught(name, windows):
+    assert leak(CHEATS[name], windows) > 1e-3
+
+
+def test_windows_that_hide_nothing_can_be_probed(windows):
+    plain = Windows(**{**vars(windows), "hidden": None})
+    assert leak(HONEST["window"], plain) == 0.0
+    assert leak(CHEATS["target"], plain) > 0
