@@ -96,7 +96,7 @@ class Variant(_Declaration):
         Config values by dotted key, such as ``{"model.name": "lstm", "study.features": "raw"}``.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][\w.\- ]*$", max_length=80)
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.+\- ]*$", max_length=80)
     values: dict[str, Any]
 
 

@@ -8,54 +8,16 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LinearRegression, Ridge
 
-from farm.base.errors import UserError
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
 from farm.base.types import Floats, Forecast, Inputs, Windows
+from farm.baselines.tabular import check_lags, design, freeze, target, thaw
 
 # The features are scaled, so the largest eigenvalue of their Gram matrix is about samples x lags
 # (some 1e4 for five years of days). The grid reaches well above it, where the forecast is
 # all but the mean, as the best forecast of a return often is.
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-2, 6, 17))
-
-
-def design(windows: Windows, lags: int) -> Floats:
-    """Lay the last days of each window out in one row.
-
-    Parameters
-    ----------
-    windows
-        B samples of F features.
-    lags
-        Days to take, counted from the end of the window.
-
-    Returns
-    -------
-    Floats
-        (B, lags * F) float64, oldest day first, a day's features side by side.
-    """
-    return windows.x[:, -lags:, :].reshape(len(windows), -1).astype(np.float64)
-
-
-def target(windows: Windows) -> Floats:
-    """Give the targets, (B,) float64."""
-    return windows.y.astype(np.float64)
-
-
-def check_lags(model: str, lags: int, lookback: int) -> int:
-    """Hold the number of lags to the length of the window.
-
-    Raises
-    ------
-    UserError
-        If the window is too short.
-    """
-    if lags > lookback:
-        raise UserError(
-            f"model {model}: lags: got {lags}, expected at most the lookback of {lookback}; lower it"
-        )
-    return lags
 
 
 class LinearForecaster(Estimator):
@@ -204,32 +166,12 @@ class GradientBoosting(Estimator):
         return Forecast(point=self._regressor.predict(design(windows, self._lags)))
 
     def state(self) -> State:
-        """Give the trees as the bytes of a skops archive, (n,) uint8.
-
-        The archive holds times of writing, so two equal fits forecast alike but differ in bytes.
-        """
-        from skops import io  # slow to import
-
-        return {"skops": np.frombuffer(io.dumps(self._regressor), dtype=np.uint8)}
+        """Give the trees as the bytes of an archive, (n,) uint8; see `freeze`."""
+        return {"skops": freeze(self._regressor)}
 
     def load_state(self, state: State) -> None:
-        """Take the trees back.
-
-        Raises
-        ------
-        ValueError
-            If the archive holds anything but types of scikit-learn and numpy.
-        """
-        from skops import io  # slow to import
-
-        archive = state["skops"].tobytes()
-        types = io.get_untrusted_types(data=archive)
-        foreign = [kind for kind in types if not kind.startswith(("sklearn.", "numpy."))]
-        if foreign:
-            raise ValueError(
-                f"the stored trees hold {foreign[0]!r}, expected types of sklearn and numpy only"
-            )
-        self._regressor = io.loads(archive, trusted=types)
+        """Take the trees back; see `thaw`."""
+        self._regressor = thaw(state["skops"])
 
 
 @component(MODELS)

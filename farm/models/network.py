@@ -7,10 +7,12 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float as Shaped
 from torch import Tensor, nn
 
 from farm.base.model import Model, ModelConfig, State
-from farm.base.types import Forecast, Latents, Windows
+from farm.base.types import Forecast, Inputs, Latents, Windows
+from farm.models.objectives import pinball_loss
 
 
 class Batch(NamedTuple):
@@ -83,6 +85,44 @@ class PointNetwork(Network):
     def forecast(self, x: Tensor) -> Forecast:
         """Give the point forecasts."""
         return Forecast(point=self(x).cpu().numpy().astype(np.float64))
+
+
+class QuantileNetwork(Network):
+    """A network with ordered quantiles per sample, taught by the pinball loss.
+
+    It computes in the unit of the first feature, the target's own return, as the windows are scaled;
+    its forecasts are in the unit of the target. The middle quantile is the point forecast.
+
+    Parameters
+    ----------
+    inputs
+        What the windows hold.
+    levels
+        The Q quantile levels.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: Inputs, levels: tuple[float, ...]) -> None:
+        super().__init__()
+        self.levels = levels
+        self.register_buffer("mean", torch.tensor(inputs.mean[0], dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(inputs.scale[0], dtype=torch.float32))
+
+    @abstractmethod
+    def forward(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, "B Q"]:
+        """Map windows to non-decreasing quantiles in scaled units."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Give the pinball loss in scaled units."""
+        return pinball_loss(self(batch.x), (batch.y - self.mean) / self.scale, self.levels)
+
+    def forecast(self, x: Tensor) -> Forecast:
+        """Give the quantiles, unscaled; a product with a positive number keeps their order."""
+        quantiles = (self(x) * self.scale + self.mean).cpu().numpy().astype(np.float64)
+        middle = min(range(len(self.levels)), key=lambda q: abs(self.levels[q] - 0.5))
+        return Forecast(point=quantiles[:, middle], quantiles=quantiles, levels=self.levels)
 
 
 Scenario = Literal["s1", "s2", "s3", "s4"]

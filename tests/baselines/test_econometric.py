@@ -7,7 +7,7 @@ from arch import arch_model
 
 import farm.baselines  # noqa: F401  registers the models
 from farm.base.model import MODELS
-from farm.baselines.econometric import one_step_ahead
+from farm.baselines.garch import one_step_ahead
 from tests.baselines.conftest import make_inputs
 
 CONST, PHI, OMEGA, ALPHA, BETA = 0.05, 0.3, 0.1, 0.12, 0.8  # in percent
