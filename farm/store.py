@@ -41,6 +41,8 @@ class Record:
         Scores by their full names.
     tags
         What a reader should be warned of.
+    oracles
+        Evaluations that have seen the truth.
     history
         Its learning curve; None for a model that fits itself.
     finished
@@ -51,6 +53,7 @@ class Record:
     config: dict[str, Any]
     metrics: dict[str, float]
     tags: dict[str, str]
+    oracles: tuple[str, ...]
     history: History | None
     finished: float
     levels: dict[str, tuple[float, ...]]
@@ -59,6 +62,10 @@ class Record:
     @cached_property
     def _arrays(self) -> State:
         return dict(safetensors.numpy.load(self.content))
+
+    def array(self, name: str) -> Any:
+        """Give one of the arrays that an evaluation keeps for pictures."""
+        return self._arrays[f"array:{name}"]
 
     def forecast(self, name: str = "") -> pd.DataFrame:
         """Give the test block of one evaluation: date, actual, predicted and ``q05`` for each level.
@@ -140,12 +147,14 @@ class Store:
             arrays[f"point:{name}"] = forecast.point
             if forecast.quantiles is not None:
                 arrays[f"quantiles:{name}"] = forecast.quantiles
+        arrays |= {f"array:{name}": value for name, value in evaluation.arrays.items()}
         files = {FORECAST: _tensors(arrays), MODEL: _tensors(result.state)}
         record = {
             "signature": signature,
             "config": config.model_dump(mode="json"),
             "metrics": evaluation.metrics,
             "tags": evaluation.tags,
+            "oracles": evaluation.oracles,
             "history": None if result.history is None else dataclasses.asdict(result.history),
             "levels": {name: forecast.levels for name, forecast in evaluation.forecasts.items()},
             "finished": datetime.now(UTC).timestamp(),
@@ -175,6 +184,7 @@ class Store:
             config=stored["config"],
             metrics=stored["metrics"],
             tags=stored["tags"],
+            oracles=tuple(stored["oracles"]),
             history=history,
             finished=stored["finished"],
             levels={name: tuple(levels) for name, levels in stored["levels"].items()},

@@ -173,9 +173,7 @@ def sweep(
     chosen = dict(parse_setting(text) for text in settings or ())
     if epochs is not None:
         chosen["training.epochs"] = epochs
-    options = Options(
-        _names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick
-    )
+    options = Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
     runtime = Runtime(data, storage, tracking_uri, concurrency, address, dry_run, rerun)
     plan = make_plan(declared_name, declared, load_panel(data, declared.panel), options)
     raise typer.Exit(_run(plan, runtime, console))
@@ -328,7 +326,9 @@ def _conclude(
     """Draw the verdict over what is finished; show, write and log it."""
     from farm.evaluation.verdict import replicate_scores, verdict
     from farm.report.figures import figures
-    from farm.report.tables import verdict_sentence, verdict_table, write_results
+    from farm.report.studies import study_figures
+    from farm.report.tables import evaluation_table, verdict_sentence, verdict_table, write_results
+    from farm.tracking import shares_of_warnings
 
     done = [trial for trial in plan.trials if trial.signature in records]
     predictions, curves = _frames(done, records)
@@ -340,11 +340,20 @@ def _conclude(
             " see the reasons above"
         )
     scores = replicate_scores(predictions, references)
-    table = verdict(predictions, references, plan.rows("variant"), plan.rows("baseline"))
+    settled = frozenset(trial.row for trial in plan.trials if not trial.config.model.trained)
+    table = verdict(predictions, references, plan.rows("variant"), plan.rows("baseline"), settled=settled)
+    by_row = {row: [records[t.signature] for t in done if t.row == row] for row in table["model"]}
+    table["warnings"] = [
+        ", ".join(f"{name} {share}" for name, share in shares_of_warnings(by_row[row]).items())
+        for row in table["model"]
+    ]
     sentence = verdict_sentence(table, references)
     out = Path("results") / plan.name
     drawn = figures(table, scores, predictions, curves, references)
-    files = write_results(out, table, scores, predictions, drawn)
+    keyed = [(_key(trial), records[trial.signature]) for trial in done]
+    evaluations = evaluation_table(keyed)
+    drawn |= study_figures(plan.trials[0].config.study.name, table, evaluations, keyed)
+    files = write_results(out, table, scores, predictions, evaluations, drawn)
     skills = {trial.signature: _skills(plan, trial, records) for trial in done}
     tracking.log_results(done, records, skills, table, sentence, files, failed=len(failures))
     console.print(verdict_table(table, references))
@@ -364,6 +373,10 @@ def _skills(plan: Plan, trial: Trial, records: Mapping[str, Record], block: str 
     }
 
 
+def _key(trial: Trial) -> dict[str, Any]:
+    return {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
+
+
 def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Gather the forecasts and the learning curves of trials into two long tables."""
     import pandas as pd
@@ -373,7 +386,7 @@ def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.
     curves: list[pd.DataFrame] = []
     for trial in trials:
         record = records[trial.signature]
-        key: dict[str, Any] = {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
+        key = _key(trial)
         forecasts.append(record.forecast().assign(**key))
         if record.history is not None:
             curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 PRIMARY_METRIC = "test/rmse"
 _BATCH = 1000  # metrics that MLflow takes at once
+_FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
 _SUMMARY = {  # metric of a summary run: column of the verdict
     "test/rmse": "rmse",
     "test/mae": "mae",
@@ -160,7 +162,10 @@ class Tracking:
                 "farm.kind": trial.role,
                 "farm.ticker": trial.ticker,
                 "farm.signature": trial.signature,
+                **record.tags,
             }
+            if record.oracles:
+                tags["farm.oracles"] = ", ".join(record.oracles)
             run = self._create(trial.name, tags, when - int(1000 * seconds))
         metrics = [(name, value, 0) for name, value in {**record.metrics, **skill}.items()]
         for epoch in record.history.epochs if record.history else ():
@@ -218,6 +223,7 @@ class Tracking:
     def _log_summary(self, row: Mapping[Any, Any], records: Sequence[Record], when: int) -> None:
         """Log one row of the verdict, in place of an older one."""
         tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"]}
+        tags |= shares_of_warnings(records)
         for earlier in self._runs(
             row["role"], **{k: tags[k] for k in ("mlflow.parentRunId", "farm.variant")}
         ):
@@ -248,12 +254,20 @@ class Tracking:
         from mlflow.entities import Metric, Param
 
         rows = [
-            Metric(name, float(value), when, step) for name, value, step in metrics if math.isfinite(value)
+            Metric(_FORBIDDEN.sub("_", name), float(value), when, step)
+            for name, value, step in metrics
+            if math.isfinite(value)
         ]
         for start in range(0, max(len(rows), 1), _BATCH):
             first = [Param(name, value) for name, value in params.items()] if start == 0 else []
             self._client.log_batch(run_id, metrics=rows[start : start + _BATCH], params=first)
         self._client.set_terminated(run_id, "FINISHED", end_time=when)
+
+
+def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
+    """Say of each warning how many trials carry it, such as ``{"latent collapsed": "3/5"}``."""
+    names = dict.fromkeys(name for record in records for name in record.tags)
+    return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

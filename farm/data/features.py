@@ -135,14 +135,16 @@ def channel_table(assets: Mapping[str, Bars]) -> pd.DataFrame:
         if len(shared) < ROLLING + 2:
             raise UserError(
                 f"{name} shares {len(shared)} days with {', '.join(n for n in assets if n != name)},"
-                f" expected at least {ROLLING + 2}: choose a target and peers (--target, --peers) that overlap"
+                f" expected at least {ROLLING + 2}: choose a --target and --peers that overlap"
             )
     columns = {}
     for name, bars in assets.items():
-        table = pd.DataFrame(bars.values, index=pd.DatetimeIndex(bars.dates), columns=list(FIELDS)).loc[shared]
+        table = pd.DataFrame(bars.values, index=pd.DatetimeIndex(bars.dates), columns=list(FIELDS)).loc[
+            shared
+        ]
         log_return = log_returns(table["close"])
         columns[f"{name}/log_return"] = log_return
         columns[f"{name}/roll_vol"] = log_return.rolling(ROLLING).std()
         columns[f"{name}/vol_change"] = np.log(table["volume"].clip(lower=1.0)).diff()
-        columns[f"{name}/log_range"] = np.log(table["high"] / table["low"])
+        columns[f"{name}/log_range"] = np.log(table["high"]) - np.log(table["low"])
     return pd.DataFrame(columns).iloc[ROLLING:]

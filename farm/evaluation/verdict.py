@@ -29,6 +29,7 @@ def verdict(
     variants: tuple[str, ...],
     baselines: tuple[str, ...],
     *,
+    settled: frozenset[str] = frozenset(),
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -61,6 +62,8 @@ def verdict(
     variants, baselines
         All models that were to be run. A baseline has one seed, which is compared with every seed
         of a variant.
+    settled
+        Variants that draw nothing, so that one seed says all.
     resamples
         Bootstrap draws behind each 95 % interval.
     seed
@@ -74,8 +77,9 @@ def verdict(
         ``rmse_hi``, ``mae`` (both in the unit of the target) and ``direction_accuracy`` (means over
         replicates), ``{ref}_rmse_skill`` for each reference, with ``_lo`` and ``_hi`` for the first,
         ``dm_statistic`` and ``dm_p`` (NaN for the reference itself), ``seeds``, ``replicates`` (on
-        which the row rests) and ``expected`` (tickers x seeds seen in any model of its role). A
-        model without forecasts has replicates 0 and NaN scores, and stands last.
+        which the row rests), ``expected`` (tickers x seeds seen in any model of its role; tickers for
+        a settled one) and ``settled``. A model without forecasts has replicates 0 and NaN scores, and
+        stands last.
 
     Raises
     ------
@@ -98,9 +102,11 @@ def verdict(
         role, peers = ("variant", variants) if name in variants else ("baseline", baselines)
         row = _judge(table, scores, drawn, name, references)
         beats = _beats(row[first], row["dm_statistic"], row["dm_p"]) if role == "variant" else ""
-        seeds = scores.loc[scores["model"].isin(peers), "seed"].nunique()
+        drawing = [peer for peer in peers if peer not in settled]
+        seeds = 1 if name in settled else scores.loc[scores["model"].isin(drawing), "seed"].nunique()
         expected = scores["ticker"].nunique() * seeds
-        rows.append({"model": name, "role": role, "beats": beats, **row, "expected": expected})
+        row |= {"expected": expected, "settled": name in settled}
+        rows.append({"model": name, "role": role, "beats": beats, **row})
     best_first = pd.DataFrame(rows).sort_values([first, "rmse", "model"], ascending=[False, True, True])
     return best_first.reset_index(drop=True)
 

@@ -125,7 +125,7 @@ class JointLatent(nn.Module):
 
     def __init__(self, config: BackfillCVAEConfig, assets: int, channels: int) -> None:
         super().__init__()
-        self.dim = config.latent_dim
+        self.dim: int = config.latent_dim
         self.assets = assets
         self.lstm = _lstm(assets * channels + assets, config)
         self.head = nn.Linear(config.hidden_size, 2 * self.dim)
@@ -150,7 +150,7 @@ class AssetLatents(nn.Module):
         super().__init__()
         each = max(config.latent_dim // assets, 1)
         width = config.hidden_size
-        self.dim = each * assets
+        self.dim: int = each * assets
         self.assets = assets
         self.lstm = _lstm(channels + assets, config)
         self.head = nn.Linear(width, 2 * each)
@@ -189,12 +189,13 @@ class Cointegration(nn.Module):
     def __init__(self, dim: int, peers: int, width: int) -> None:
         super().__init__()
         self.betas = nn.Sequential(nn.Linear(dim, width), nn.Tanh(), nn.Linear(width, peers))
-        nn.init.zeros_(self.betas[-1].weight)
-        nn.init.zeros_(self.betas[-1].bias)
+        for parameter in self.betas[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, z: Shaped[Tensor, "B D"], returns: Shaped[Tensor, "B P"]) -> Shaped[Tensor, "B 1"]:
         """Give betas times the peers' returns."""
-        return (self.betas(z) * returns).sum(dim=-1, keepdim=True)
+        shift: Tensor = (self.betas(z) * returns).sum(dim=-1, keepdim=True)
+        return shift
 
 
 def _lstm(width: int, config: BackfillCVAEConfig) -> nn.LSTM:
@@ -230,14 +231,14 @@ class BackfillCVAE(LatentNetwork):
         self.config = config
         self.assets = assets
         self.channels = features // assets
-        kind = {"joint": JointLatent, "per_asset": AssetLatents}[config.latents]
+        kind: type[JointLatent | AssetLatents] = JointLatent if config.latents == "joint" else AssetLatents
         self.encoder = kind(config, assets, self.channels)
         self.prior = kind(config, assets, self.channels) if config.prior == "learned" else None
         self.context = _lstm(features, config)
-        width, dim = config.hidden_size, self.encoder.dim
-        self.decoder = nn.Sequential(nn.Linear(width + dim, width), nn.ReLU())
+        width, self.dim = config.hidden_size, self.encoder.dim
+        self.decoder = nn.Sequential(nn.Linear(width + self.dim, width), nn.ReLU())
         self.heads = nn.ModuleList(OrderedQuantiles(width, LEVELS) for _ in range(assets))
-        self.cointegration = Cointegration(dim, assets - 1, width) if config.cointegration else None
+        self.cointegration = Cointegration(self.dim, assets - 1, width) if config.cointegration else None
         self.kl_share = 1.0
         self.register_buffer("mean", torch.tensor(float(inputs.mean[0]), dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(float(inputs.scale[0]), dtype=torch.float64))
@@ -318,7 +319,7 @@ class BackfillCVAE(LatentNetwork):
     def _prior(self, x: Tensor) -> Gaussian:
         """Give the prior of the latent of the last day; reads nothing of the target there."""
         if self.prior is None:
-            zeros = x.new_zeros(len(x), self.encoder.dim)
+            zeros = x.new_zeros(len(x), self.dim)
             return Gaussian(zeros, zeros)
         gaussian: Gaussian = self.prior(self._cover(x, 0), self._flag(0), LAST)
         return gaussian

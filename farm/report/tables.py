@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from farm.base.errors import UserError
-from farm.store import write_atomically
+from farm.evaluation.metric import METRICS, metric_name
+from farm.store import Record, write_atomically
 
 FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
 _BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow"}
@@ -35,7 +36,7 @@ def verdict_table(table: pd.DataFrame, references: tuple[str, ...], width: int =
         ``REFERENCE_rmse_skill`` for each reference, ``FIRST_rmse_skill_lo`` and ``_hi`` for the
         first one, dm_p, replicates, expected; see `farm.evaluation.verdict.verdict`. A NaN shows
         as a dash, an interval with a NaN end not at all, a model with missing replicates as
-        ``NAME 3/21``.
+        ``NAME 3/21``. What stands in a column ``warnings`` goes below the model's name.
     references
         The baselines that skill is measured against; the first one is the one to beat.
     width
@@ -70,6 +71,7 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, rms
     shown.add_column("DM\np", justify="right", no_wrap=True)
     for row in table.to_dict("records"):
         beats = str(row["beats"])
+        warnings = f"\n  {row['warnings']}" if row.get("warnings") else ""
         reference = row["model"] == first
         missing = row["replicates"] < row["expected"]
         model = f"{row['model']} {row['replicates']}/{row['expected']}" if missing else str(row["model"])
@@ -79,7 +81,7 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, rms
         skill = f"{first}_rmse_skill"
         shown.add_row(
             Text("reference" if reference else beats, style=_BEATS_STYLE.get(beats, "")),
-            Text(model, style="bold" if reference else ""),
+            Text.assemble((model, "bold" if reference else ""), (warnings, "yellow")),
             Text(rmse),
             Text("-" if reference else _percent(row[skill]) + _interval(row, skill, _percent, between)),
             *("-" if row["model"] == name else _percent(row[f"{name}_rmse_skill"]) for name in others),
@@ -129,8 +131,37 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...]) -> str:
     else:
         verb = "is shown to beat" if "not shown" in set(judged["beats"]) else "beats"
         sentence = f"No variant {verb} {first}: the closest, {name}, has {distance}"
-    few = "; fewer than 3 seeds: too few to trust" if judged["seeds"].min() < FEWEST_SEEDS else ""
+    drawn = judged.loc[~judged["settled"], "seeds"]
+    few = "; fewer than 3 seeds: too few to trust" if drawn.min() < FEWEST_SEEDS else ""
     return f"{sentence}{few}."
+
+
+def evaluation_table(records: Iterable[tuple[Mapping[str, Any], Record]]) -> pd.DataFrame:
+    """Lay out every evaluation of trials: scenarios, calibrations, subsets of the days.
+
+    Parameters
+    ----------
+    records
+        What names a trial (such as model, ticker and seed), and its result.
+
+    Returns
+    -------
+    DataFrame
+        One row for each trial, ``evaluation`` (empty for the ranked one) and ``days`` (``all``, or
+        ``volatile`` where that was scored): ``oracle``, whether it has seen the truth, and a column
+        for each metric, NaN where it was not measured.
+    """
+    rows = []
+    for key, record in records:
+        for evaluation in record.levels:
+            for days in ("all", "volatile"):
+                part = "/".join(filter(None, (evaluation, days if days != "all" else "")))
+                named = {n: metric_name(METRICS[n].section, part, n) for n in METRICS}
+                scores = {n: record.metrics[full] for n, full in named.items() if full in record.metrics}
+                if scores:
+                    oracle = evaluation in record.oracles
+                    rows.append({**key, "evaluation": evaluation, "days": days, "oracle": oracle, **scores})
+    return pd.DataFrame(rows)
 
 
 def write_results(
@@ -138,6 +169,7 @@ def write_results(
     table: pd.DataFrame,
     scores: pd.DataFrame,
     predictions: pd.DataFrame,
+    evaluations: pd.DataFrame,
     figures: Mapping[str, Figure],
 ) -> list[Path]:
     """Write everything a sweep ends with, each file whole or not at all.
@@ -153,6 +185,8 @@ def write_results(
         RMSE and DirAcc.
     predictions
         Every test day, written as ``predictions.parquet``.
+    evaluations
+        One row for each evaluation of each trial, written as ``evaluations.csv``.
     figures
         By file stem.
 
@@ -172,6 +206,7 @@ def write_results(
         "results.csv": results.to_csv(index=False).encode(),
         "table.csv": table.to_csv(index=False).encode(),
         "predictions.parquet": predictions.to_parquet(index=False),
+        "evaluations.csv": evaluations.to_csv(index=False).encode(),
         **{f"{stem}.png": _png(figure) for stem, figure in figures.items()},
     }
     try:

@@ -109,7 +109,7 @@ class BackfillStudy(StudyConfig):
         (``test/rmse``); those of a scenario or a calibrator name it (``test/s3/rmse``,
         ``interval/cqr/violations``, ``interval/s3/cqr/violations``), and ``.../volatile/...`` are
         those of the most volatile quarter of the days. The scenarios of `ORACLES` have seen the
-        truth; the tag ``oracle`` names them, and nothing is ranked by them.
+        truth and are flagged.
         """
         calibration = data.calibration
         assert calibration is not None  # `dataset` makes one
@@ -139,13 +139,16 @@ class BackfillStudy(StudyConfig):
         probed = reliance(model, test, asset_groups(test.features, data.inputs.lookback, self.ticker))
         tags = {"ignores the peers": ignores_peers(probed)}
         scores |= probed
+        arrays: dict[str, Floats] = {}
         if isinstance(model, LatentNetwork):
-            oracle = model.latent(test, "s1")
+            latents = {name: model.latent(test, name) for name in model.scenarios if name != "s2"}
             returns = _returns(test, data.inputs, len(self.peers) + 1)
-            scores |= compare_latents(model.latent(test, "s4"), oracle, returns, self.tickers())
-            tags |= {"latent collapsed": collapse(oracle), "oracle": ", ".join(ORACLES)}
-        kept = {name: reason for name, reason in tags.items() if reason}
-        return Evaluation(scores, test.times, test.truth, forecasts, kept)
+            scores |= compare_latents(latents["s4"], latents["s1"], returns, self.tickers())
+            tags["latent collapsed"] = collapse(latents["s1"])
+            arrays = {"returns": returns, **{f"latent/{name}": z.mean for name, z in latents.items()}}
+        warnings = {name: reason for name, reason in tags.items() if reason}
+        oracles = tuple(part for part in forecasts if part.split("/")[0] in ORACLES)
+        return Evaluation(scores, test.times, test.truth, forecasts, warnings, oracles, arrays)
 
     def _calibrators(self, scenario: str, forecast: Forecast) -> dict[str, Calibrator]:
         """Make the calibrators of a forecast, by name: of a scenario the first one alone."""

@@ -31,6 +31,15 @@ class Evaluation:
         Forecasts by the name of the evaluation; the one that is ranked is named ``""``.
     tags
         What a reader should be warned of, by name.
+    oracles
+        Evaluations, among `forecasts`, that have seen the truth; they are shown, never ranked.
+    arrays
+        What pictures need beside the forecasts, by name, such as latents.
+
+    Raises
+    ------
+    ValueError
+        If there is no forecast to rank, or it is that of an oracle.
     """
 
     metrics: dict[str, float]
@@ -38,6 +47,16 @@ class Evaluation:
     actual: Floats
     forecasts: dict[str, Forecast]
     tags: dict[str, str] = field(default_factory=dict)
+    oracles: tuple[str, ...] = ()
+    arrays: dict[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Hold the ranked forecast to honesty."""
+        if "" not in self.forecasts or "" in self.oracles or not set(self.oracles) <= set(self.forecasts):
+            raise ValueError(
+                f"forecasts {sorted(self.forecasts)} with oracles {self.oracles}: expected one named '',"
+                " which is no oracle"
+            )
 
 
 class StudyConfig(Config):

@@ -16,7 +16,12 @@ def made(n: int = 200, lookback: int = 7, features: int = 3, split: Chronologica
     table = rng.normal(3, 2, (n, features))
     target = rng.normal(0, 1, n)
     days = np.datetime64("2020-01-01") + np.arange(n)
-    return table, target, days, next_step_dataset(table, target, days, ("a", "b", "c")[:features], lookback, split)
+    return (
+        table,
+        target,
+        days,
+        next_step_dataset(table, target, days, ("a", "b", "c")[:features], lookback, split),
+    )
 
 
 def test_windows_are_what_a_plain_loop_gives() -> None:
