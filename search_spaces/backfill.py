@@ -3,9 +3,10 @@
 from farm.base.search_space import Float, Sweep, Variant
 
 _CVAE = {"model.name": "backfill_cvae"}
-# Masked batches decode the latent of the missing day itself, and the encoder is told what is masked.
+# Only the missing day is decoded, from its own latent, and the encoder is told what is masked.
 _SEES_PEERS = {
     **_CVAE,
+    "model.reconstruct": "day",
     "model.masked_latent": "current",
     "model.mask_fill": "flag",
     "model.masked_share": 0.5,

@@ -1,8 +1,8 @@
 """Conditional VAE that back-fills a missing asset from its peers, with the parts to redesign it.
 
 The original recipe is the failed model of the report; each redesign is a setting of the config.
-Shape letters: B samples, T days (context and the target's own), N assets, C channels of an asset,
-D latent dimensions, H hidden width, Q quantile levels.
+Shape letters: B samples, T days (context and the target's own), K of them that are decoded, N assets,
+C channels of an asset, D latent dimensions, H hidden width, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class BackfillCVAEConfig(NetworkConfig):
     prior
         ``standard``: N(0, 1). ``learned``: p(z | context, peers), which then also gives the latent of
         an absent asset, in masked batches and when forecasting (Sohn, Lee & Yan 2015, NeurIPS 28).
+    reconstruct
+        Which days the loss is taken on: every day of the window after the first, each decoded from
+        its own latent and the context before it (``window``), or the target's day alone (``day``).
     cointegration
         Whether the target's forecast is betas(z) times the peers' returns of the day plus the decoder.
     peer_loss
@@ -78,6 +81,7 @@ class BackfillCVAEConfig(NetworkConfig):
     latent_dim: Annotated[int, Int(1, 256, log=True)] = 12
     latents: Annotated[Literal["joint", "per_asset"], Choice(("joint", "per_asset"))] = "joint"
     prior: Annotated[Literal["standard", "learned"], Choice(("standard", "learned"))] = "standard"
+    reconstruct: Annotated[Literal["window", "day"], Choice(("window", "day"))] = "window"
     cointegration: Annotated[bool, Choice((False, True))] = False
     peer_loss: Annotated[float, Float(0.0, 10.0)] = 0.0
     masked_share: Annotated[float, Float(0.0, 1.0)] = 0.3
@@ -109,7 +113,7 @@ class BackfillCVAEConfig(NetworkConfig):
 
 
 class Gaussian(NamedTuple):
-    """Mean and log variance of diagonal Gaussians, (B, D) each."""
+    """Mean and log variance of diagonal Gaussians, (B, K, D) each."""
 
     mean: Tensor
     log_variance: Tensor
@@ -130,13 +134,13 @@ class JointLatent(nn.Module):
         self.lstm = _lstm(assets * channels + assets, config)
         self.head = nn.Linear(config.hidden_size, 2 * self.dim)
 
-    def forward(self, x: Shaped[Tensor, "B T F"], absent: int | None, day: int) -> Gaussian:
-        """Give the latent of a day; a flag channel for each asset says which one is absent on the last."""
+    def forward(self, x: Shaped[Tensor, "B T F"], absent: int | None, first: int) -> Gaussian:
+        """Give the latents from a day on; a flag channel for each asset says which the last day lacks."""
         flags = x.new_zeros(*x.shape[:2], self.assets)
         if absent is not None:
             flags[:, LAST, absent] = 1.0
         hidden, _ = self.lstm(torch.cat([x, flags], dim=-1))
-        return _gaussian(self.head(hidden[:, day]))
+        return _gaussian(self.head(hidden[:, first:]))
 
 
 class AssetLatents(nn.Module):
@@ -160,27 +164,26 @@ class AssetLatents(nn.Module):
         self.value = nn.Sequential(nn.Linear(each + 2 * assets, width), nn.ReLU(), nn.Linear(width, width))
         self.imputed = nn.Linear(width, 2 * each)
 
-    def forward(self, x: Shaped[Tensor, "B T F"], absent: int | None, day: int) -> Gaussian:
-        """Give the latents of a day, one asset after another, (B, D)."""
+    def forward(self, x: Shaped[Tensor, "B T F"], absent: int | None, first: int) -> Gaussian:
+        """Give the latents from a day on, those of a day one asset after another."""
         batch, days, _ = x.shape
         names = torch.eye(self.assets, device=x.device).expand(batch, -1, -1)  # (B, N, N)
         own = x.reshape(batch, days, self.assets, -1).transpose(1, 2)
         own = torch.cat([own, names.unsqueeze(2).expand(-1, -1, days, -1)], dim=-1)
         hidden, _ = self.lstm(own.flatten(0, 1))
         hidden = hidden.unflatten(0, (batch, self.assets))  # (B, N, T, H)
-        latent = self.head(hidden[:, :, day])
-        if absent is not None and day == LAST:
+        latent = self.head(hidden)
+        if absent is not None:
             others = [asset for asset in range(self.assets) if asset != absent]
             asks = names[:, absent]
             query = self.query(torch.cat([hidden[:, absent, BEFORE], asks], dim=-1)).unsqueeze(1)
-            means = torch.cat([latent.chunk(2, dim=-1)[0], names], dim=-1)[:, others]
+            means = torch.cat([latent[:, :, LAST].chunk(2, dim=-1)[0], names], dim=-1)[:, others]
             values = torch.cat([means, asks.unsqueeze(1).expand(-1, len(others), -1)], dim=-1)
             answer = nn.functional.scaled_dot_product_attention(query, self.key(means), self.value(values))
-            rows = list(latent.unbind(dim=1))
-            rows[absent] = self.imputed(answer.squeeze(1))
-            latent = torch.stack(rows, dim=1)
-        mean, log_variance = _gaussian(latent)
-        return Gaussian(mean.flatten(1), log_variance.flatten(1))
+            latent = latent.clone()
+            latent[:, absent, LAST] = self.imputed(answer.squeeze(1))
+        mean, log_variance = _gaussian(latent[:, :, first:])
+        return Gaussian(mean.transpose(1, 2).flatten(2), log_variance.transpose(1, 2).flatten(2))
 
 
 class Cointegration(nn.Module):
@@ -192,7 +195,9 @@ class Cointegration(nn.Module):
         for parameter in self.betas[-1].parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, z: Shaped[Tensor, "B D"], returns: Shaped[Tensor, "B P"]) -> Shaped[Tensor, "B 1"]:
+    def forward(
+        self, z: Shaped[Tensor, "B K D"], returns: Shaped[Tensor, "B K P"]
+    ) -> Shaped[Tensor, "B K 1"]:
         """Give betas times the peers' returns."""
         shift: Tensor = (self.betas(z) * returns).sum(dim=-1, keepdim=True)
         return shift
@@ -207,9 +212,9 @@ def _lstm(width: int, config: BackfillCVAEConfig) -> nn.LSTM:
 class BackfillCVAE(LatentNetwork):
     """Conditional VAE (Sohn, Lee & Yan 2015, NeurIPS 28) of a window whose last day misses the target.
 
-    A main encoder reads the whole window, the last day included, and gives the latent z; a context
-    encoder reads the days before; the decoder turns both into quantiles of each asset's return of
-    the last day. All work is done in scaled units.
+    A main encoder reads the whole window, the last day included, and gives a latent z of each day; a
+    context encoder reads the days before; the decoder turns z of a day and the context up to the day
+    before it into quantiles of each asset's return of that day. All work is done in scaled units.
 
     Parameters
     ----------
@@ -259,19 +264,29 @@ class BackfillCVAE(LatentNetwork):
         told = self.config.mask_fill == "flag" or self.config.latents == "per_asset"
         return absent if told else None
 
-    def _posterior(self, x: Tensor, absent: int | None, day: int) -> Gaussian:
-        """Give the latent that decodes the last day, from a window that is covered where it must be."""
-        network = self.prior if self.prior is not None and absent is not None and day == LAST else None
-        gaussian: Gaussian = (network or self.encoder)(x, self._flag(absent), day)
+    def _posterior(self, x: Tensor, absent: int | None, first: int, previous: bool) -> Gaussian:
+        """Give the latents that decode the days from `first` on, from a window covered where it must be.
+
+        With `previous`, the last day is decoded from the latent of the day before it.
+        """
+        if previous:
+            mean, log_variance = self.encoder(x[:, :LAST], None, min(first + 1, LAST))
+            if first == LAST:
+                return Gaussian(mean, log_variance)
+            return Gaussian(*(torch.cat([v, v[:, LAST:]], dim=1) for v in (mean, log_variance)))
+        network = self.encoder if self.prior is None or absent is None else self.prior
+        gaussian: Gaussian = network(x, self._flag(absent), first)
         return gaussian
 
     def _decode(self, z: Tensor, x: Tensor) -> list[Tensor]:
-        """Give the quantiles of each asset's return on the last day, N of (B, Q), in scaled units."""
+        """Give the quantiles of each asset's return on the last K days, N of (B, K, Q), in scaled units."""
+        days = z.shape[1]
         hidden, _ = self.context(x[:, :LAST])
-        summary = self.decoder(torch.cat([hidden[:, -1], z], dim=-1))
+        summary = self.decoder(torch.cat([hidden[:, -days:], z], dim=-1))
         quantiles = [head(summary) for head in self.heads]
         if self.cointegration is not None:
-            quantiles[0] = quantiles[0] + self.cointegration(z, x[:, LAST, self.channels :: self.channels])
+            returns = x[:, -days:, self.channels :: self.channels]
+            quantiles[0] = quantiles[0] + self.cointegration(z, returns)
         return quantiles
 
     def loss(self, batch: Batch) -> Tensor:
@@ -301,7 +316,8 @@ class BackfillCVAE(LatentNetwork):
     def _loss(self, full: Tensor, absent: int | None, kl_share: float) -> Tensor:
         x = full if absent is None else self._cover(full, absent)
         previous = absent is not None and self.config.masked_latent == "previous"
-        posterior = self._posterior(x, absent, BEFORE if previous else LAST)
+        first = LAST if self.config.reconstruct == "day" else 1 - full.shape[1]
+        posterior = self._posterior(x, absent, first, previous)
         z = posterior.mean
         if self.training:
             z = z + torch.randn_like(z) * (0.5 * posterior.log_variance).exp()
@@ -309,19 +325,19 @@ class BackfillCVAE(LatentNetwork):
         for asset, quantiles in enumerate(self._decode(z, x)):
             weight = 1.0 if asset in (0, absent) else self.config.peer_loss
             if weight > 0:
-                truth = full[:, LAST, asset * self.channels]
-                loss = loss + weight * pinball_loss(quantiles, truth, LEVELS)
+                truth = full[:, first:, asset * self.channels].flatten()
+                loss = loss + weight * pinball_loss(quantiles.flatten(0, 1), truth, LEVELS)
         if self.prior is not None and absent is not None:
             return loss  # z was drawn from the prior itself
-        kl = gaussian_kl(*posterior, *self._prior(full))
+        kl = gaussian_kl(*(value.flatten(0, 1) for value in (*posterior, *self._prior(full, first))))
         return loss + self.config.kl_weight * kl_share * kl_penalty(kl, self.config.free_bits)
 
-    def _prior(self, x: Tensor) -> Gaussian:
-        """Give the prior of the latent of the last day; reads nothing of the target there."""
+    def _prior(self, x: Tensor, first: int) -> Gaussian:
+        """Give the prior of the latents from a day on; reads nothing of the target's last day."""
         if self.prior is None:
-            zeros = x.new_zeros(len(x), self.dim)
+            zeros = x.new_zeros(len(x), -first, self.dim)
             return Gaussian(zeros, zeros)
-        gaussian: Gaussian = self.prior(self._cover(x, 0), self._flag(0), LAST)
+        gaussian: Gaussian = self.prior(self._cover(x, 0), self._flag(0), first)
         return gaussian
 
     def _seen(self, windows: Windows, name: Scenario) -> tuple[Tensor, Gaussian]:
@@ -333,17 +349,18 @@ class BackfillCVAE(LatentNetwork):
                 raise ValueError("the oracle scenario needs the hidden inputs, got none")
             x = x.clone()
             x[:, LAST, : self.channels] = torch.from_numpy(windows.hidden).to(device)
-            return x, self._posterior(x, None, LAST)
+            return x, self._posterior(x, None, LAST, previous=False)
         x = self._cover(x, 0)
-        return x, self._posterior(x, 0, BEFORE if name == "s3" else LAST)
+        return x, self._posterior(x, 0, LAST, previous=name == "s3")
 
     def forecast(self, x: Tensor) -> Forecast:
         """Forecast under ``s4``; the latent is the mean, nothing is drawn."""
         x = self._cover(x, 0)
-        return self._in_raw_units(self._decode(self._posterior(x, 0, LAST).mean, x)[0])
+        z = self._posterior(x, 0, LAST, previous=False).mean
+        return self._in_raw_units(self._decode(z, x)[0])
 
     def _in_raw_units(self, quantiles: Tensor) -> Forecast:
-        values = (quantiles.double() * self.scale + self.mean).cpu().numpy()
+        values = (quantiles[:, LAST].double() * self.scale + self.mean).cpu().numpy()
         return Forecast(values[:, len(LEVELS) // 2].copy(), values, LEVELS)
 
     def scenario(self, windows: Windows, name: Scenario, seed: int = 0) -> Forecast:
@@ -367,6 +384,6 @@ class BackfillCVAE(LatentNetwork):
         self.eval()
         with torch.no_grad():
             x, (mean, log_variance) = self._seen(windows, name)
-            prior = self._prior(x)
-        values = [tensor.cpu().numpy() for tensor in (mean, mean, log_variance, *prior)]
+            prior = self._prior(x, LAST)
+        values = [tensor[:, LAST].cpu().numpy() for tensor in (mean, mean, log_variance, *prior)]
         return Latents(*values)
