@@ -9,6 +9,7 @@ from farm.base.registry import component
 from farm.base.types import Floats, Forecast, Inputs, Windows
 from farm.baselines.garch import ArGarchFilter, Distribution
 
+
 class ArGarch(Estimator):
     """AR(1) mean with GARCH(1,1) variance [1]_ and normal or Student-t errors [2]_.
 
