@@ -9,7 +9,7 @@ from sklearn.linear_model import LinearRegression
 
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
-from farm.base.types import Floats, Forecast, Inputs, Windows
+from farm.base.types import Floats, Forecast, Inputs, Ints, Windows
 from farm.baselines.garch import ArGarchFilter, Distribution
 from farm.baselines.tabular import design, return_columns, target
 
@@ -45,7 +45,7 @@ class PeerRegression(Estimator):
     def __init__(
         self,
         inputs: Inputs,
-        columns: Floats,
+        columns: Ints,
         levels: tuple[float, ...],
         volatility: ArGarchFilter | None = None,
     ) -> None:

@@ -207,6 +207,7 @@ class QuantileForest(QuantileEstimator):
             "n_estimators": n_estimators,
             "min_samples_leaf": min_samples_leaf,
             "max_features": max_features,
+            "max_samples_leaf": None,  # keep all of a leaf's targets; by default the library keeps one
         }
 
     def fit(self, train: Windows, val: Windows) -> None:
@@ -223,7 +224,9 @@ class QuantileForest(QuantileEstimator):
         self._forest = forest.fit(design(train, self._lags), target(train))
 
     def _quantiles(self, X: Floats) -> Floats:
-        quantiles: Floats = self._forest.predict(X, quantiles=list(self._levels)).reshape(len(X), -1)
+        # Each leaf's samples share the weight of their tree, as in the paper's equation 4.
+        found = self._forest.predict(X, quantiles=list(self._levels), weighted_leaves=True)
+        quantiles: Floats = found.reshape(len(X), -1)
         return quantiles
 
     def state(self) -> State:
@@ -288,7 +291,7 @@ class QuantileForestConfig(QuantileConfig):
     name: Literal["quantile_forest"] = "quantile_forest"
     n_estimators: Annotated[int, Int(1, 2000, log=True)] = 200
     min_samples_leaf: Annotated[int, Int(1, 1000, log=True)] = 20
-    max_features: Annotated[float, Float(0.05, 1.0)] = 0.5
+    max_features: Annotated[float, Float(0.05, 1.0)] = 1.0
 
     def build(self, inputs: Inputs) -> QuantileForest:
         """Make the model; `lags` beyond the lookback is a `UserError`."""

@@ -99,6 +99,7 @@ def thaw(archive: npt.NDArray[np.uint8]) -> Any:
     foreign = [kind for kind in types if not kind.startswith(TRUSTED)]
     if foreign:
         raise ValueError(
-            f"the stored model holds {foreign[0]!r}, expected types of sklearn, numpy and quantile_forest only"
+            f"the stored model holds {foreign[0]!r},"
+            " expected types of sklearn, numpy and quantile_forest only"
         )
     return io.loads(data, trusted=types)

@@ -103,6 +103,9 @@ class CrossAssetTransformer(QuantileNetwork):
     a token also says whose it is. The first feature's asset is the target: its token, which lacks what
     its window hides, is the query. It is among the keys as well, so that a target without peers has
     its own past to lean on. Ordered quantiles are read from the query after the last layer.
+
+    Neither the keys nor what the head reads are normalised: a layer norm would take from a token how
+    large its asset's return is, and that is what is asked for.
     """
 
     def __init__(self, config: CrossAssetTransformerConfig, inputs: Inputs) -> None:
@@ -111,11 +114,8 @@ class CrossAssetTransformer(QuantileNetwork):
         self.embed = nn.ModuleList(
             nn.Linear(inputs.lookback * len(columns), config.width) for columns in self.assets
         )
-        self.norm = nn.LayerNorm(config.width)
         self.layers = nn.ModuleList(_CrossAttention(config) for _ in range(config.num_layers))
-        self.head = nn.Sequential(
-            nn.LayerNorm(config.width), OrderedQuantiles(config.width, config.quantile_levels)
-        )
+        self.head = OrderedQuantiles(config.width, config.quantile_levels)
 
     def forward(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, "B Q"]:
         """Give the quantiles, in scaled units."""
@@ -126,8 +126,8 @@ class CrossAssetTransformer(QuantileNetwork):
             ],
             dim=1,
         )
-        query, keys = tokens[:, :1], self.norm(tokens)
+        query = tokens[:, :1]
         for layer in self.layers:
-            query = layer(query, keys)
+            query = layer(query, tokens)
         quantiles: Tensor = self.head(query[:, 0])
         return quantiles

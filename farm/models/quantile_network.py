@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, final
 
 from jaxtyping import Float as Shaped
@@ -62,7 +63,7 @@ class DirectQuantiles(QuantileNetwork):
         else:
             widths = [inputs.lookback * n_features, *[config.hidden_size] * layers]
             self.mlp = nn.Sequential(nn.Flatten())
-            for before, after in zip(widths, widths[1:], strict=False):
+            for before, after in pairwise(widths):
                 self.mlp.extend([nn.Linear(before, after), nn.ReLU(), nn.Dropout(config.dropout)])
         self.head = OrderedQuantiles(config.hidden_size, config.quantile_levels)
 
