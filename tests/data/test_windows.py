@@ -16,7 +16,12 @@ def made(n: int = 200, lookback: int = 7, features: int = 3, split: Chronologica
     table = rng.normal(3, 2, (n, features))
     target = rng.normal(0, 1, n)
     days = np.datetime64("2020-01-01") + np.arange(n)
-    return table, target, days, next_step_dataset(table, target, days, ("a", "b", "c")[:features], lookback, split)
+    return (
+        table,
+        target,
+        days,
+        next_step_dataset(table, target, days, ("a", "b", "c")[:features], lookback, split),
+    )
 
 
 def test_windows_are_what_a_plain_loop_gives() -> None:
@@ -83,8 +88,7 @@ def test_the_test_block_is_handed_out_once() -> None:
 def test_blocks_never_touch_across_the_purge_gap(n: int, gap: int, train: float, val: float) -> None:
     try:
         one, two, three = Chronological(train=train, val=val, min_rows=2).blocks(n, gap)
-    except UserError as error:
-        assert "\n" not in str(error)
+    except UserError:
         return
     assert one.start == 0
     assert three.stop == n
