@@ -192,6 +192,7 @@ def _with_settings(
     everything = {key: info for known in fields.values() for key, info in known.items()}
     fixed: dict[str, Any] = {}
     ranges: dict[str, Range] = dict(declared)
+    asked_ranges: list[str] = []
     for asked, value in options.settings.items():
         matches = [key for key in everything if key == asked or key.rsplit(".", 1)[-1] == asked]
         if len(matches) != 1:
@@ -202,18 +203,16 @@ def _with_settings(
             )
             raise UserError(f"--set: {'ambiguous' if matches else 'unknown'} key {asked!r}: {problem}")
         if isinstance(value, Float | Choice):
+            asked_ranges.append(matches[0])
             ranges[matches[0]] = _narrowed(matches[0], value, everything[matches[0]])
         else:
             fixed[matches[0]] = value
-    if options.samples is None and set(ranges) - set(declared):
-        raise UserError(
-            f"--set {min(set(ranges) - set(declared))} is a range:"
-            " say how many configs to draw with --samples N"
-        )
+    if options.samples is None and asked_ranges:
+        raise UserError(f"--set {asked_ranges[0]} is a range: say how many configs to draw with --samples N")
     if options.samples is not None and not ranges:
         raise UserError(
             "--samples: this sweep declares no ranges to draw from:"
-            " give one, such as --set learning_rate=1e-4..1e-2"
+            " give one, such as --set training.learning_rate=1e-4..1e-2"
         )
     out: list[tuple[Role, Variant]] = []
     for role, row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 import runpy
 import sys
@@ -119,7 +120,7 @@ def sweep(
             "--set",
             metavar="KEY=VALUE",
             help="Set any config field, wherever it applies: --set hidden_size=32. Repeatable."
-            " A range, --set learning_rate=1e-4..1e-2, goes with --samples.",
+            " A range, --set training.learning_rate=1e-4..1e-2, goes with --samples.",
             show_default=False,
         ),
     ] = None,
@@ -145,7 +146,7 @@ def sweep(
     address: Annotated[
         str | None,
         typer.Option(
-            help="A running Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+            help="A running Ray cluster: auto or HOST:PORT.",
             show_default="Ray on this machine",
         ),
     ] = None,
@@ -296,14 +297,19 @@ def _execute(
             elif (record := store.get(trial.signature)) is not None:
                 records[trial.signature] = record
                 skill = _skills(plan, trial, records)
-                on_validation = _skills(plan, trial, records, "val").get(f"vs/{reference}_rmse_skill")
+                on_validation = _skills(plan, trial, records, "val").get(
+                    f"vs/{reference}_rmse_skill", math.nan
+                )
                 progress.finished(
                     trial.name,
-                    1 - on_validation if trial.role == "variant" and on_validation is not None else None,
+                    1 - on_validation if trial.role == "variant" else None,
                 )
                 # Baselines go first; a trial that overtook its reference is logged at the end.
                 if len(skill) == len(plan.sweep.references):
-                    tracking.log_trial(trial, record, skill)
+                    try:
+                        tracking.log_trial(trial, record, skill)
+                    except UserError as error:  # the trial counts all the same
+                        console.print(str(error), style="yellow", highlight=False, markup=False)
 
         execute(
             missing,
@@ -354,23 +360,27 @@ def _conclude(
     evaluations = evaluation_table(keyed)
     drawn |= study_figures(plan.trials[0].config.study.name, table, evaluations, keyed)
     files = write_results(out, table, scores, predictions, evaluations, drawn)
+    console.print(verdict_table(table, references, width=console.width))
+    console.print(sentence, highlight=False, markup=False)
+    for name, reason in failures.items():
+        console.print(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"[dim]{out}/: {', '.join(path.name for path in files)}[/dim]")
     skills = {trial.signature: _skills(plan, trial, records) for trial in done}
     tracking.log_results(done, records, skills, table, sentence, files, failed=len(failures))
-    console.print(verdict_table(table, references))
-    console.print(sentence, highlight=False)
-    for name, reason in failures.items():
-        console.print(f"[red]failed: {name}: {reason}[/red]", soft_wrap=True, highlight=False)
-    console.print(f"[dim]{out}/: {', '.join(path.name for path in files)}[/dim]")
 
 
 def _skills(plan: Plan, trial: Trial, records: Mapping[str, Record], block: str = "test") -> dict[str, float]:
-    """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it."""
+    """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.
+
+    It is NaN where the reference is never wrong, as on a price that does not move.
+    """
     rmse = records[trial.signature].metrics[f"{block}/rmse"]
-    return {
-        f"vs/{other.row}_rmse_skill": 1 - rmse / records[other.signature].metrics[f"{block}/rmse"]
-        for other in plan.trials
-        if other.row in plan.sweep.references and other.ticker == trial.ticker and other.signature in records
-    }
+    skills = {}
+    for other in plan.trials:
+        if other.row in plan.sweep.references and other.ticker == trial.ticker and other.signature in records:
+            reference = records[other.signature].metrics[f"{block}/rmse"]
+            skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
+    return skills
 
 
 def _key(trial: Trial) -> dict[str, Any]:

@@ -15,9 +15,11 @@ import os
 import re
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from farm.base.errors import UserError
@@ -53,10 +55,10 @@ def check_uri(uri: str) -> None:
     shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without user and password
     if parts.scheme in ("http", "https"):
         try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10) as answer:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=8) as answer:
                 answer.read(64)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
+            reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
             raise UserError(
                 f"tracking server {shown!r} cannot be reached ({reason}): start it with `mlflow server`,"
                 " or leave --tracking-uri out to log to sqlite:///mlflow.db"
@@ -72,6 +74,21 @@ def check_uri(uri: str) -> None:
         raise UserError(
             f"tracking URI {shown!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a database URI"
         )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what MLflow raises into one line that says that no result is lost."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"MLflow cannot be written ({reason}): the results are in the store;"
+            " the same command logs what is missing"
+        ) from error
 
 
 class Tracking:
@@ -148,9 +165,18 @@ class Tracking:
             The trial and its result.
         skill
             Its ``vs/`` metrics, against the references that have finished.
+
+        Raises
+        ------
+        UserError
+            If MLflow cannot be written; the next run of the sweep logs what is missing.
         """
+        with _told():
+            self._log_trial(trial, record, skill)
+
+    def _log_trial(self, trial: Trial, record: Record, skill: Mapping[str, float]) -> None:
         run = self._trials.get(trial.signature)
-        if run is not None and run.info.status == "FINISHED" and skill.keys() <= run.data.metrics.keys():
+        if run is not None and run.info.status == "FINISHED" and _defined(skill) <= run.data.metrics.keys():
             if run.data.tags.get("mlflow.parentRunId") != self.parent:
                 # The latest sweep that asks for a trial shows it.
                 self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
@@ -200,9 +226,27 @@ class Tracking:
             Artifacts of the sweep's run.
         failed
             How many trials failed.
+
+        Raises
+        ------
+        UserError
+            If MLflow cannot be written.
         """
+        with _told():
+            self._log_results(trials, records, skills, table, sentence, files, failed)
+
+    def _log_results(
+        self,
+        trials: Sequence[Trial],
+        records: Mapping[str, Record],
+        skills: Mapping[str, Mapping[str, float]],
+        table: pd.DataFrame,
+        sentence: str,
+        files: Sequence[Path],
+        failed: int,
+    ) -> None:
         for trial in trials:
-            self.log_trial(trial, records[trial.signature], skills[trial.signature])
+            self._log_trial(trial, records[trial.signature], skills[trial.signature])
         digest = hashlib.sha256(" ".join(sorted(trial.signature for trial in trials)).encode()).hexdigest()[
             :16
         ]
@@ -268,6 +312,10 @@ def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
     """Say of each warning how many trials carry it, such as ``{"latent collapsed": "3/5"}``."""
     names = dict.fromkeys(name for record in records for name in record.tags)
     return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
+
+
+def _defined(metrics: Mapping[str, float]) -> set[str]:
+    return {name for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

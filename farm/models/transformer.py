@@ -81,8 +81,8 @@ class TransformerForecaster(PointNetwork):
         )
         self.head = ReturnHead(config.width)
         # Returns are tiny beside tokens of unit scale: start from the forecast zero, not from noise.
-        nn.init.zeros_(self.head[-1].weight)
-        nn.init.zeros_(self.head[-1].bias)
+        for parameter in self.head[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, " B"]:
         """Forecast from the last day's token."""

@@ -213,6 +213,8 @@ def _ticker_points(
                 va="bottom" if below else "top",
                 fontsize=8,
                 color=look.colour,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # over its own bar
+                zorder=4,
             )
     axis.set_ylim(start, stop)
     _tidy(axis, grid="y")
@@ -298,54 +300,26 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
     title = f"Forecast against actual returns: {ticker}, test block"
     if not variants:
         return _message(title, f"No variant forecast {ticker}.")
-    figure = _figure(11.5, 1.5 * len(variants) + 1.6)
-    means = {
-        name: predictions[predictions["model"] == name].groupby("date")["predicted"].mean()
-        for name in variants
-    }
-    middle, low, high = (
-        np.array([getattr(mean, how)() for mean in means.values()]) for how in ("median", "min", "max")
-    )
-    across = _window(middle, low, high, floor=0.0, also=(0.0,))
-    upright = _window(middle, low, high, 0.0, (predictions["actual"].min(), predictions["actual"].max()))
-    axes = figure.subplots(
-        len(variants), 2, squeeze=False, sharex="col", sharey=True, gridspec_kw={"width_ratios": [3.4, 1]}
-    )
-    for (left, right), name in zip(axes, variants, strict=True):
-        colour = story.looks[name].colour
-        mine = predictions[predictions["model"] == name]
-        seeds = mine.pivot_table(index="date", columns="seed", values="predicted")
-        actual = mine.groupby("date")["actual"].first()
-        mean = means[name]
-        left.plot(actual.index, actual, color="#b5b5b5", linewidth=0.8, zorder=1)
-        left.plot(seeds.index, seeds, color=colour, linewidth=0.5, alpha=0.4, zorder=2)
-        left.plot(mean.index, mean, color=colour, linewidth=1.3, zorder=3)
-        left.set_title(
-            f"{name}:  {_agreement(mean, actual)}", loc="left", fontsize=10, color=colour, fontweight="bold"
-        )
-        left.set_ylabel("return, %", color=_INK, fontsize=10)
-        right.plot(mean, actual, "o", color=colour, markersize=2.6, alpha=0.45, markeredgewidth=0)
-        right.axvline(0, color=_GREY, linewidth=0.8, zorder=1)
-        for axis, grid in ((left, "y"), (right, "both")):
-            axis.axhline(0, color=_GREY, linewidth=0.8, zorder=1)
-            axis.yaxis.set_major_formatter(
-                FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−"))
-            )
-            axis.yaxis.set_major_locator(MaxNLocator(5))
-            _tidy(axis, grid=grid)
-        for axis, (start, stop) in ((left, upright), (right, across)):
-            if not start <= mean.median() <= stop:
-                _say(axis, "the forecast is off this scale")
+    figure = _figure(11.5, 1.6 * len(variants) + 1.5)
+    axes = figure.subplots(len(variants), 2, squeeze=False, sharey=True, width_ratios=[3.4, 1])
+    frames = [predictions[predictions["model"] == name] for name in variants]
+    means = [frame.groupby("date")["predicted"].mean() for frame in frames]
+    middle, low, high = (np.array([mean.agg(how) for mean in means]) for how in ("median", "min", "max"))
+    actual = predictions["actual"]
+    window = _window(middle, low, high, floor=0.0, also=(float(actual.min()), float(actual.max())))
+    for (left, right), name, frame, mean in zip(axes, variants, frames, means, strict=True):
+        left.sharex(axes[-1, 0])
+        left.tick_params(labelbottom=left is axes[-1, 0])
+        _forecast_panels(left, right, name, frame, mean, story.looks[name].colour)
+        if not window[0] <= mean.median() <= window[1]:
+            _say(left, "the forecast is off this scale")
     left, right = axes[-1]
-    left.set_ylim(upright)
-    right.set_xlim(across)
+    left.set_ylim(window)
+    left.margins(x=0.01)
     dates = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     left.xaxis.set_major_locator(dates)
     left.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
-    left.margins(x=0.01)
-    right.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−")))
-    right.xaxis.set_major_locator(MaxNLocator(4))
-    right.set_xlabel("forecast, % (enlarged)", color=_INK, fontsize=10)
+    right.set_xlabel("forecast, % (own scale)", color=_INK, fontsize=10)
     axes[0, 1].set_title("actual against forecast", loc="left", fontsize=10, color=_INK)
     handles = [
         Line2D([], [], color="#b5b5b5", linewidth=1.2, label="actual"),
@@ -357,9 +331,34 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
     return _titled(
         figure,
         title,
-        "Left: both on one scale. Right: the same days, forecast axis enlarged; a good model slopes upwards.",
+        "Left: both on one scale. Right: the same days, each forecast on its own; a good one slopes upwards.",
         handles,
     )
+
+
+def _forecast_panels(
+    left: Axes, right: Axes, name: str, frame: pd.DataFrame, mean: pd.Series[float], colour: str
+) -> None:
+    """Draw one variant's forecasts over time, and against the truth."""
+    actual = frame.groupby("date")["actual"].first()
+    seeds = frame.pivot_table(index="date", columns="seed", values="predicted")
+    left.plot(actual.index, actual, color="#b5b5b5", linewidth=0.8, zorder=1)
+    left.plot(seeds.index, seeds, color=colour, linewidth=0.5, alpha=0.4, zorder=2)
+    left.plot(mean.index, mean, color=colour, linewidth=1.3, zorder=3)
+    title = f"{name}:  {_agreement(mean, actual)}"
+    left.set_title(title, loc="left", fontsize=10, color=colour, fontweight="bold")
+    left.set_ylabel("return, %", color=_INK, fontsize=10)
+    right.plot(mean, actual, "o", color=colour, markersize=2.6, alpha=0.45, markeredgewidth=0)
+    right.axvline(0, color=_GREY, linewidth=0.8, zorder=1)
+    percent = FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−"))
+    right.xaxis.set_major_formatter(percent)
+    right.xaxis.set_major_locator(MaxNLocator(4))
+    for axis in (left, right):
+        axis.axhline(0, color=_GREY, linewidth=0.8, zorder=1)
+        axis.yaxis.set_major_formatter(percent)
+        axis.yaxis.set_major_locator(MaxNLocator(5))
+    _tidy(left, grid="y")
+    _tidy(right, grid="both")
 
 
 def _agreement(forecast: pd.Series[float], actual: pd.Series[float]) -> str:
@@ -531,7 +530,7 @@ def _rows_of_points(
     axis.set_xlim(start, stop)
     axis.set_ylim(len(rows) - 0.4, -0.75)
     axis.set_yticks(range(len(rows)), rows["model"])
-    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
     _tidy(axis, grid="x")
     # A panel that shares its neighbour's names has no labels of its own.
     for label, name in zip(axis.get_yticklabels(), rows["model"], strict=False):
@@ -545,8 +544,8 @@ def _window(
 ) -> tuple[float, float]:
     """Choose axis limits that a few far-off models cannot stretch.
 
-    From the middle outwards, points enter until one of them would make the range four times as
-    wide.
+    The half of the points nearest to the median sets a range; the others enter, nearest first, as
+    long as the whole stays within four times that range.
 
     Parameters
     ----------
@@ -568,12 +567,14 @@ def _window(
     points = value[known]
     low, high = np.fmin(low[known], points), np.fmax(high[known], points)
     order = np.argsort(np.abs(points - np.median(points)), kind="stable")
-    start, stop = float(np.nanmin([*low[order[:1]], *also])), float(np.nanmax([*high[order[:1]], *also]))
-    for i in order[1:]:
+    half = order[: (len(order) + 1) // 2]
+    start = float(np.nanmin([*low[half], *also]))
+    stop = float(np.nanmax([*high[half], *also]))
+    widest = 4 * max(stop - start, floor)
+    for i in order[len(half) :]:
         wider = min(start, float(low[i])), max(stop, float(high[i]))
-        if wider[1] - wider[0] > 4 * max(stop - start, floor):
-            break
-        start, stop = wider
+        if wider[1] - wider[0] <= widest:
+            start, stop = wider
     margin = 0.1 * max(stop - start, floor) or 1.0  # 1: all values are equal
     return start - margin, stop + margin
 

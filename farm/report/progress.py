@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import Self
@@ -74,11 +75,12 @@ class Progress:
         name
             The trial.
         ratio
-            Its validation RMSE over the reference's on the same ticker; None where that does not apply.
+            Its validation RMSE over the reference's on the same ticker; None or NaN where that does not
+            apply.
         """
         self._running.pop(name, None)
         self._finished += 1
-        if ratio is not None and (self._best is None or ratio < self._best[0]):
+        if ratio is not None and not math.isnan(ratio) and (self._best is None or ratio < self._best[0]):
             self._best = ratio, name
         self._tell()
 
@@ -86,7 +88,9 @@ class Progress:
         """Count a trial as failed."""
         self._running.pop(name, None)
         self._failed[name] = reason
-        self._console.print(f"failed: {name}: {reason}", style="red", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"failed: {name}: {reason}", style="red", highlight=False, soft_wrap=True, markup=False
+        )
 
     @property
     def _done(self) -> int:

@@ -74,7 +74,7 @@ def execute(
     resources
         What a trial takes. A GPU is asked for only where the cluster has one.
     address
-        A running Ray cluster; None starts Ray on this machine for as long as the call lasts.
+        A running Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray on this machine for as long as the call lasts.
 
     Raises
     ------
@@ -142,21 +142,29 @@ def _connect(address: str | None, concurrency: int | None) -> None:
 
 
 def check_address(address: str) -> None:
-    """See that something answers at a Ray address, within five seconds.
+    """See that a Ray cluster answers at an address, within a few seconds.
+
+    Ray itself waits for minutes, so its server is greeted first: it speaks gRPC, and an HTTP/2 server
+    answers the greeting (RFC 9113, section 3.4) with a frame of type 4, its settings.
 
     Raises
     ------
     UserError
-        If nothing does, or the address is not ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``.
+        If nothing does, or the address is neither ``auto`` nor ``HOST:PORT``.
     """
     if address == "auto":
         return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not host or not port.isdigit():
-        raise UserError(f"Ray address {address!r}: expected auto, HOST:PORT or ray://HOST:PORT")
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(
+            f"Ray address {address!r}: expected auto or HOST:PORT, as `ray start --head` prints it"
+        )
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+            if connection.recv(9)[3:4] != b"\x04":
+                raise ConnectionError("what answers there is not Ray")
+    except OSError as error:
         raise UserError(
             f"Ray address {address!r} cannot be reached ({error}):"
             " start the cluster, or leave --address out to run here"

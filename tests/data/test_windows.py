@@ -88,8 +88,7 @@ def test_the_test_block_is_handed_out_once() -> None:
 def test_blocks_never_touch_across_the_purge_gap(n: int, gap: int, train: float, val: float) -> None:
     try:
         one, two, three = Chronological(train=train, val=val, min_rows=2).blocks(n, gap)
-    except UserError as error:
-        assert "\n" not in str(error)
+    except UserError:
         return
     assert one.start == 0
     assert three.stop == n

@@ -1,0 +1,231 @@
+"""What a user gets wrong ends in one line and exit code 2, with nothing half-written."""
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import farm.sweep
+from farm.data.panel import load_panel
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Call the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["farm.sweep", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            farm.sweep.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def long_panel() -> pd.DataFrame:
+    panel = load_panel().select(("AAPL", "MSFT", "SP500"), "2013-01-02", "2014-06-30")
+    return panel.frame()
+
+
+BAD = {
+    "unknown sweep": (["ablaton", "--quick"], "did you mean 'ablation'"),
+    "unknown file": (["mine.py"], "does not exist"),
+    "unknown ticker": (["ablation", "--tickers", "APPL"], "did you mean 'AAPL'"),
+    "unknown market": (["ablation", "--market", "SP5000"], "did you mean 'SP500'"),
+    "unknown variant": (["ablation", "--variants", "LSTM-Raw,LSTM-Fate"], "did you mean 'LSTM-Feat'"),
+    "unknown key": (["ablation", "--set", "hidden_sise=3"], "hidden_size"),
+    "no value": (["ablation", "--set", "hidden_size"], "expected key=value"),
+    "out of range": (["ablation", "--set", "hidden_size=0"], "got 0"),
+    "no epochs": (["ablation", "--epochs", "0"], "epochs"),
+    "no seeds": (["ablation", "--seeds", "-1"], "seeds"),
+    "not a number": (["ablation", "--seeds", "three"], "seeds"),
+    "empty list": (["ablation", "--tickers", " , "], "empty list"),
+    "unknown option": (["ablation", "--sedes", "3"], "--sed"),
+    "missing panel": (["ablation", "--data", "nowhere.parquet"], "nowhere.parquet"),
+    "bad address": (["ablation", "--address", "here"], "expected auto"),
+    "bad uri": (["ablation", "--tracking-uri", "ftp://x"], "expected sqlite"),
+    "no folder": (["ablation", "--tracking-uri", "sqlite:///no/such/folder/m.db"], "folder does not exist"),
+    "storage": (["ablation", "--storage", "/dev/null/x"], "cannot be used"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_mistake_ends_in_one_line(run, tmp_path: Path, case: str) -> None:
+    arguments, expected = BAD[case]
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert err.startswith("farm: ")
+    assert err.count("\n") == 1
+    assert expected in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == [], "nothing is half-written"
+
+
+def spoilt(frame: pd.DataFrame, case: str) -> pd.DataFrame:
+    frame = frame.copy()
+    if case == "duplicate rows":
+        return pd.concat([frame, frame.iloc[[5]]])
+    if case == "no column":
+        return frame.drop(columns="volume")
+    if case == "high < low":
+        frame.loc[7, "high"] = frame.loc[7, "low"] * 0.9
+    elif case == "bad date":
+        frame["date"] = frame["date"].astype(str)
+        frame.loc[7, "date"] = "yesterday"
+    elif case == "short ticker":
+        return frame[(frame["ticker"] != "AAPL") | (frame["date"] < "2013-05-01")]
+    elif case == "no overlap":
+        return frame[(frame["ticker"] == "SP500") == (frame["date"] < "2013-09-01")]
+    else:
+        frame.loc[7, "close"] = float(case.split()[-1])
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("duplicate rows", "AAPL"),
+        ("no column", "volume"),
+        ("high < low", "high"),
+        ("bad date", "yesterday"),
+        ("price nan", "close"),
+        ("price inf", "close"),
+        ("price 0", "close"),
+        ("price -3", "close"),
+        ("short ticker", "too few rows for the"),
+        ("no overlap", "shares 0 days"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_bad_panel_ends_in_one_line(run, tmp_path: Path, case: str, expected: str, suffix: str) -> None:
+    path = tmp_path / f"mine{suffix}"
+    frame = spoilt(long_panel(), case)
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    code, _, err = run("ablation", "--data", str(path), "--market", "SP500")
+    assert code == 2, err
+    assert err.count("\n") == 1
+    assert expected in err
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_server_that_is_not_there_is_told_within_15_seconds(run, tmp_path: Path, closed_port: int) -> None:
+    for option, value in (
+        ("--tracking-uri", f"http://user:secret@127.0.0.1:{closed_port}"),
+        ("--address", f"127.0.0.1:{closed_port}"),
+    ):
+        started = time.monotonic()
+        code, _, err = run("ablation", "--quick", option, value)
+        assert time.monotonic() - started < 15
+        assert code == 2
+        assert err.count("\n") == 1
+        assert "cannot be reached" in err
+        assert "secret" not in err
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_never_answers_is_told_within_15_seconds(run, tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        for option, value in (
+            ("--tracking-uri", f"http://127.0.0.1:{port}"),
+            ("--address", f"127.0.0.1:{port}"),
+        ):
+            started = time.monotonic()
+            code, _, err = run("ablation", "--quick", option, value)
+            assert time.monotonic() - started < 15, option
+            assert code == 2
+            assert err.count("\n") == 1
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_answers_with_an_error_is_told(run) -> None:
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(500)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        code, _, err = run("ablation", "--quick", "--tracking-uri", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert code == 2
+    assert "500" in err
+
+
+def test_without_a_name_it_lists_the_sweeps(run) -> None:
+    code, out, _ = run()
+    assert code == 0
+    assert "ablation" in out
+
+
+def test_help_names_every_option_at_once(tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "farm.sweep", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert time.monotonic() - started < 3
+    assert done.returncode == 0
+    for option in (
+        "tickers", "market", "data", "seeds", "epochs", "variants", "set", "samples", "concurrency",
+        "storage", "tracking-uri", "address", "dry-run", "rerun", "quick",
+    ):  # fmt: skip
+        assert f"--{option}" in done.stdout
+
+
+def test_dry_run_lists_the_trials_and_makes_nothing(run, tmp_path: Path) -> None:
+    code, out, _ = run("ablation", "--quick", "--dry-run")
+    assert code == 0
+    assert "22 trials" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_ones_own_is_a_sweep(run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from farm.base.search_space import Sweep, Variant\n"
+        "SWEEP = Sweep(title='t', question='q', common={'study.name': 'forecast'}, market='SP500',\n"
+        "  tickers=('AAPL',), references=('base',),\n"
+        "  variants=(Variant(name='v', values={'model.name': 'ridge'}),),\n"
+        "  baselines=(Variant(name='base', values={'model.name': 'linear'}),))\n"
+    )
+    code, out, _ = run(str(path), "--dry-run")
+    assert code == 0
+    assert "2 trials" in out
+    for text, expected in (
+        ("x = 1", "declares no SWEEP"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def", "SyntaxError"),
+    ):
+        path.write_text(text)
+        code, _, err = run(str(path), "--dry-run")
+        assert code == 2
+        assert expected in err
+        assert err.count("\n") == 1

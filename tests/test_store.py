@@ -1,0 +1,91 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from farm.base.errors import UserError
+from farm.base.types import Forecast
+from farm.data.panel import Panel
+from farm.experiment import Result, TrialConfig, run
+from farm.store import FORECAST, MODEL, RECORD, Store
+from farm.studies.forecast import ForecastStudy
+
+
+@pytest.fixture(scope="module")
+def finished(ar1_panel: Panel, study: ForecastStudy) -> tuple[TrialConfig, Result]:
+    config = TrialConfig.model_validate({"study": study, "model": {"name": "ar_garch"}})
+    return config, run(config, ar1_panel)
+
+
+def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
+    config, result = finished
+    store = Store(str(tmp_path / "store")).open()
+    assert store.get("abc") is None
+    store.put("abc", config, result)
+    record = store.get("abc")
+    assert record is not None
+    assert record.metrics == result.evaluation.metrics
+    assert TrialConfig.model_validate(record.config | {"study": config.study}) == config
+    frame = record.forecast()
+    forecast = result.evaluation.forecasts[""]
+    np.testing.assert_array_equal(frame["predicted"], forecast.point)
+    np.testing.assert_array_equal(frame["actual"], result.evaluation.actual)
+    np.testing.assert_array_equal(frame[["q05", "q50", "q95"]].to_numpy(), forecast.quantiles)
+    np.testing.assert_array_equal(frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.times)
+    state = store.model_state("abc")
+    assert set(state) == set(result.state)
+    assert all(np.array_equal(state[name], result.state[name]) for name in state)
+
+
+def test_holds_several_evaluations(finished, tmp_path: Path) -> None:
+    config, result = finished
+    doubled = {"": result.evaluation.forecasts[""], "s1": Forecast(point=result.evaluation.actual)}
+    store = Store(str(tmp_path)).open()
+    store.put("abc", config, replace(result, evaluation=replace(result.evaluation, forecasts=doubled)))
+    record = store.get("abc")
+    assert record is not None
+    np.testing.assert_array_equal(record.forecast("s1")["predicted"], result.evaluation.actual)
+    assert "q05" not in record.forecast("s1")
+
+
+@pytest.mark.parametrize("name", [FORECAST, MODEL, RECORD])
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut", "flipped"])
+def test_a_torn_trial_is_no_trial(finished, tmp_path: Path, name: str, damage: str) -> None:
+    store = Store(str(tmp_path)).open()
+    store.put("abc", *finished)
+    path = tmp_path / "trials" / "abc" / name
+    content = bytearray(path.read_bytes())
+    if damage == "absent":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[3 if name == RECORD else len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    assert store.get("abc") is None
+    store.put("abc", *finished)
+    assert store.get("abc") is not None
+
+
+def test_leaves_nothing_beside_its_files(finished, tmp_path: Path) -> None:
+    store = Store(str(tmp_path)).open()
+    store.put("abc", *finished)
+    store.put("abc", *finished)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == sorted(f"trials/abc/{name}" for name in (FORECAST, MODEL, RECORD))
+
+
+def test_an_unusable_root_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), "nowhere://x"):
+        with pytest.raises(UserError, match="cannot be used") as caught:
+            Store(root).open()
+        assert "\n" not in str(caught.value)
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    assert Store(str(tmp_path / "absent")).get("abc") is None
+    assert not (tmp_path / "absent").exists()
