@@ -11,8 +11,8 @@ import farm.models  # noqa: F401
 from farm.base.model import MODELS, Estimator, Model
 from farm.base.types import Dataset, Forecast, Windows
 from farm.data.panel import Bars, Panel
-from farm.models.network import Network
 from farm.data.splits import Calibrated, Chronological
+from farm.models.network import Network
 from farm.studies.backfill import BackfillStudy
 from farm.studies.forecast import ForecastStudy
 from farm.studies.study import StudyConfig
