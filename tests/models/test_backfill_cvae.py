@@ -136,11 +136,15 @@ def test_scenarios_want_what_they_need(world: Dataset) -> None:
 
 def taught(variant: str, data: Dataset, epochs: int) -> BackfillCVAE:
     with reproducible(0):
-        model = (
-            MODELS["backfill_cvae"].make({**VARIANTS[variant], "dropout": 0.0}, variant).build(data.inputs)
-        )
+        model = MODELS["backfill_cvae"].make(VARIANTS[variant], variant).build(data.inputs)
         assert isinstance(model, BackfillCVAE)
-        fit(model, data.train, data.val, TrainingConfig(epochs=epochs, patience=epochs, learning_rate=3e-3), seed=0)
+        fit(
+            model,
+            data.train,
+            data.val,
+            TrainingConfig(epochs=epochs, patience=epochs, learning_rate=3e-3),
+            seed=0,
+        )
     return model
 
 
