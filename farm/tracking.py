@@ -101,6 +101,7 @@ class Tracking:
     """
 
     def __init__(self, uri: str, plan: Plan) -> None:
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         from mlflow.tracking import MlflowClient
@@ -115,6 +116,7 @@ class Tracking:
                 plan.name,
                 tags={
                     "farm.sweep": plan.name,
+                    "mlflow.experimentKind": "custom_model_development",  # the UI opens on the runs
                     "mlflow.experiment.primaryMetric.name": PRIMARY_METRIC,
                     "mlflow.note.content": f"{plan.sweep.title}\n\n{plan.sweep.question}",
                 },
