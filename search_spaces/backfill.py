@@ -49,7 +49,7 @@ SWEEP = Sweep(
         Variant(name="cointegration+sees-peers-short", values=_SEES_PEERS | _COINTEGRATION | _SHORT),
         Variant(
             name="cointegration+prior-short",
-            values=_SEES_PEERS | _COINTEGRATION | _PRIOR | {"training.epochs": 12},
+            values=_SEES_PEERS | _COINTEGRATION | _PRIOR | {"model.kl_weight": 0.03, "training.epochs": 14},
         ),
         Variant(name="multitask+adversarial", values=_SEES_PEERS | _MULTITASK | _ADVERSARIAL),
         Variant(
