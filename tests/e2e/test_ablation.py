@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from farm.data.panel import load_panel
+from farm.data.door import load_panel
 
 pytestmark = pytest.mark.e2e
 
