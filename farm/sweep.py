@@ -246,9 +246,8 @@ def _run(plan: Plan, runtime: Runtime, console: Console) -> int:
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     tracking = Tracking(runtime.tracking_uri, plan)
     failures: dict[str, str] = {}
-    try:
-        _execute(plan, runtime, store, records, failures, tracking, console)
-    except KeyboardInterrupt:
+    _execute(plan, runtime, store, records, failures, tracking, console)
+    if len(records) + len(failures) < len(plan.trials):  # Ctrl-C: Tune ends what is running and returns
         console.print(
             f"[yellow]stopped: {len(records)} of {len(plan.trials)} trials are in the store;"
             " the same command goes on from here[/yellow]"

@@ -242,8 +242,9 @@ class Tracking:
         if sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest:
             return
         for row in table.to_dict("records"):
-            mine = [trial for trial in trials if trial.row == row["model"]]
-            self._log_summary(row, [records[trial.signature] for trial in mine], when)
+            mine = [records[trial.signature] for trial in trials if trial.row == row["model"]]
+            if mine:  # not so where every trial of a row failed
+                self._log_summary(row, mine, when)
         counts = {"cost/trials": len(trials), "cost/failed_trials": failed}
         for path in files:
             self._client.log_artifact(self.parent, str(path), "figures" if path.suffix == ".png" else None)

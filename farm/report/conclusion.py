@@ -61,14 +61,14 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
         written.
     """
     done = tuple(trial for trial in plan.trials if trial.signature in records)
-    predictions, curves = _frames(done, records)
     references = plan.sweep.references
-    lacking = [name for name in references if name not in set(predictions["model"])]
+    lacking = [name for name in references if name not in {trial.row for trial in done}]
     if lacking:
         raise UserError(
             f"baseline {lacking[0]!r} failed on every ticker, so there is nothing to compare with:"
             " see the reasons above"
         )
+    predictions, curves = _frames(done, records)
     scores = replicate_scores(predictions, references)
     settled = frozenset(trial.row for trial in plan.trials if not trial.config.model.trained)
     table = verdict(predictions, references, plan.rows("variant"), plan.rows("baseline"), settled=settled)
