@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check ui lock
+.PHONY: help venv ablation test check ui study lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,11 @@ check: venv  ## lint, types, floors
 
 ui: venv  ## open the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+study: venv  ## run the sweeps of a study and refresh its page in docs/studies (NAME=backfill)
+	$(BIN)/python -m farm.sweep $(NAME)
+	$(BIN)/python -m farm.sweep $(NAME)_report
+	$(BIN)/python docs/refresh.py $(NAME)
 
 lock:  ## resolve the newest allowed versions anew and write requirements.lock
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

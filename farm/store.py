@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -84,6 +85,12 @@ class Record:
         for i, level in enumerate(self.levels[name]):
             columns[f"q{100 * level:02.0f}"] = arrays[f"quantiles:{name}"][:, i]
         return pd.DataFrame(columns)
+
+
+def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
+    """Say of each warning how many trials carry it, such as ``{"latent collapsed": "3/5"}``."""
+    names = dict.fromkeys(name for record in records for name in record.tags)
+    return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
 
 
 class Store:

@@ -8,10 +8,10 @@ import pkgutil
 import runpy
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,8 +22,6 @@ from farm.base.errors import UserError, nearest
 from farm.base.search_space import Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
-    import pandas as pd
-
     from farm.plan import Plan, Trial
     from farm.store import Record, Store
     from farm.tracking import Tracking
@@ -168,7 +166,7 @@ def sweep(
         _list_sweeps(console)
         return
     declared_name, declared = load_sweep(name)
-    from farm.data.panel import load_panel
+    from farm.data.door import load_panel
     from farm.plan import Options, make_plan, parse_setting
 
     chosen = dict(parse_setting(text) for text in settings or ())
@@ -248,9 +246,8 @@ def _run(plan: Plan, runtime: Runtime, console: Console) -> int:
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     tracking = Tracking(runtime.tracking_uri, plan)
     failures: dict[str, str] = {}
-    try:
-        _execute(plan, runtime, store, records, failures, tracking, console)
-    except KeyboardInterrupt:
+    _execute(plan, runtime, store, records, failures, tracking, console)
+    if len(records) + len(failures) < len(plan.trials):  # Ctrl-C: Tune ends what is running and returns
         console.print(
             f"[yellow]stopped: {len(records)} of {len(plan.trials)} trials are in the store;"
             " the same command goes on from here[/yellow]"
@@ -329,44 +326,21 @@ def _conclude(
     tracking: Tracking,
     console: Console,
 ) -> None:
-    """Draw the verdict over what is finished; show, write and log it."""
-    from farm.evaluation.verdict import replicate_scores, verdict
-    from farm.report.figures import figures
-    from farm.report.studies import study_figures
-    from farm.report.tables import evaluation_table, verdict_sentence, verdict_table, write_results
-    from farm.tracking import shares_of_warnings
+    """Show and log the verdict over what is finished."""
+    from farm.report.conclusion import conclude
+    from farm.report.tables import verdict_table
 
-    done = [trial for trial in plan.trials if trial.signature in records]
-    predictions, curves = _frames(done, records)
-    references = plan.sweep.references
-    lacking = [name for name in references if name not in set(predictions["model"])]
-    if lacking:
-        raise UserError(
-            f"baseline {lacking[0]!r} failed on every ticker, so there is nothing to compare with:"
-            " see the reasons above"
-        )
-    scores = replicate_scores(predictions, references)
-    settled = frozenset(trial.row for trial in plan.trials if not trial.config.model.trained)
-    table = verdict(predictions, references, plan.rows("variant"), plan.rows("baseline"), settled=settled)
-    by_row = {row: [records[t.signature] for t in done if t.row == row] for row in table["model"]}
-    table["warnings"] = [
-        ", ".join(f"{name} {share}" for name, share in shares_of_warnings(by_row[row]).items())
-        for row in table["model"]
-    ]
-    sentence = verdict_sentence(table, references)
     out = Path("results") / plan.name
-    drawn = figures(table, scores, predictions, curves, references)
-    keyed = [(_key(trial), records[trial.signature]) for trial in done]
-    evaluations = evaluation_table(keyed)
-    drawn |= study_figures(plan.trials[0].config.study.name, table, evaluations, keyed)
-    files = write_results(out, table, scores, predictions, evaluations, drawn)
-    console.print(verdict_table(table, references, width=console.width))
-    console.print(sentence, highlight=False, markup=False)
+    end = conclude(plan, records, out)
+    console.print(verdict_table(end.table, plan.sweep.references, width=console.width))
+    console.print(end.sentence, highlight=False, markup=False)
     for name, reason in failures.items():
         console.print(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"[dim]{out}/: {', '.join(path.name for path in files)}[/dim]")
-    skills = {trial.signature: _skills(plan, trial, records) for trial in done}
-    tracking.log_results(done, records, skills, table, sentence, files, failed=len(failures))
+    console.print(f"[dim]{out}/: {', '.join(path.name for path in end.files)}[/dim]")
+    skills = {trial.signature: _skills(plan, trial, records) for trial in end.trials}
+    tracking.log_results(
+        end.trials, records, skills, end.table, end.sentence, end.files, failed=len(failures)
+    )
 
 
 def _skills(plan: Plan, trial: Trial, records: Mapping[str, Record], block: str = "test") -> dict[str, float]:
@@ -381,30 +355,6 @@ def _skills(plan: Plan, trial: Trial, records: Mapping[str, Record], block: str 
             reference = records[other.signature].metrics[f"{block}/rmse"]
             skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
     return skills
-
-
-def _key(trial: Trial) -> dict[str, Any]:
-    return {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
-
-
-def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Gather the forecasts and the learning curves of trials into two long tables."""
-    import pandas as pd
-
-    forecasts: list[pd.DataFrame] = []
-    columns = ["model", "ticker", "seed", "epoch", "train_loss", "val_loss", "best_epoch"]
-    curves: list[pd.DataFrame] = []
-    for trial in trials:
-        record = records[trial.signature]
-        key = _key(trial)
-        forecasts.append(record.forecast().assign(**key))
-        if record.history is not None:
-            curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])
-            curves.append(curve.assign(**key, best_epoch=record.history.best_epoch)[columns])
-    no_curves = pd.DataFrame(columns=columns)
-    return pd.concat(forecasts, ignore_index=True), pd.concat(
-        curves, ignore_index=True
-    ) if curves else no_curves
 
 
 def _show_trials(plan: Plan, store: Store, console: Console) -> None:

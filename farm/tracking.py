@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from farm.base.errors import UserError
 from farm.plan import Plan, Trial
-from farm.store import Record
+from farm.store import Record, shares_of_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,8 +242,9 @@ class Tracking:
         if sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest:
             return
         for row in table.to_dict("records"):
-            mine = [trial for trial in trials if trial.row == row["model"]]
-            self._log_summary(row, [records[trial.signature] for trial in mine], when)
+            mine = [records[trial.signature] for trial in trials if trial.row == row["model"]]
+            if mine:  # not so where every trial of a row failed
+                self._log_summary(row, mine, when)
         counts = {"cost/trials": len(trials), "cost/failed_trials": failed}
         for path in files:
             self._client.log_artifact(self.parent, str(path), "figures" if path.suffix == ".png" else None)
@@ -293,12 +294,6 @@ class Tracking:
             first = [Param(name, value) for name, value in params.items()] if start == 0 else []
             self._client.log_batch(run_id, metrics=rows[start : start + _BATCH], params=first)
         self._client.set_terminated(run_id, "FINISHED", end_time=when)
-
-
-def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
-    """Say of each warning how many trials carry it, such as ``{"latent collapsed": "3/5"}``."""
-    names = dict.fromkeys(name for record in records for name in record.tags)
-    return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
 
 
 def _defined(metrics: Mapping[str, float]) -> set[str]:

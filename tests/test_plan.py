@@ -3,7 +3,8 @@ import pytest
 from farm.base.config import signature
 from farm.base.errors import UserError
 from farm.base.search_space import Choice, Float, Int, Sweep, Variant
-from farm.data.panel import Panel, load_panel
+from farm.data.door import load_panel
+from farm.data.panel import Panel
 from farm.experiment import TrialConfig
 from farm.plan import Options, make_plan, parse_setting
 from farm.sweep import load_sweep

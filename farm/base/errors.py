@@ -40,6 +40,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? {listing}" if close else listing
 
 
+def shown(value: object) -> str:
+    """Quote a value for a message, in 40 characters at most."""
+    quoted = repr(value)
+    return quoted if len(quoted) <= 40 else quoted[:36] + "..." + quoted[-1]
+
+
 def one_line(error: ValidationError, what: str, known: Iterable[str] = ()) -> str:
     """Turn the first complaint of a pydantic error into one line.
 

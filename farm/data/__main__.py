@@ -44,7 +44,7 @@ def describe(
     from rich.console import Console
     from rich.table import Table
 
-    from farm.data.panel import load_panel  # pandas is slow to import, and --help needs none
+    from farm.data.door import load_panel  # pandas is slow to import, and --help needs none
 
     panel = load_panel(file)
     table = Table("ticker", "first", "last", title=f"{panel.source}: {len(panel.bars)} tickers")

@@ -52,9 +52,9 @@ def fetch(
     ------
     UserError
         If yfinance is absent, an argument is bad, there is no internet or no answer, or what came
-        does not pass the door of `farm.data.panel`.
+        does not pass the checks of `farm.data.door`.
     """
-    from farm.data.panel import TICKER, panel_from  # pandas is slow to import, and --help needs none
+    from farm.data.door import TICKER, panel_from  # pandas is slow to import, and --help needs none
 
     names = list(dict.fromkeys(ticker.strip().upper() for ticker in tickers))
     for name in names:

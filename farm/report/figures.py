@@ -1,8 +1,7 @@
 """The six figures of a sweep, from plain frames.
 
-Drawn on figure objects with every setting given explicitly, so that nothing global is touched and
-a process may draw whatever else it likes. A model has one colour and one marker in all of them:
-variants are coloured and filled, baselines grey and hollow.
+A model has one colour and one marker in all of them: variants are coloured and filled, baselines
+grey and hollow.
 """
 
 from __future__ import annotations
@@ -15,33 +14,33 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from farm.base.errors import UserError, nearest
-from farm.base.types import Floats
+from farm.report.marks import (
+    BASELINE_GREYS,
+    COLOURS,
+    GREY,
+    INK,
+    PALE,
+    PERCENT,
+    Look,
+    dated,
+    legend_handle,
+    limits,
+    looks_of,
+    message_figure,
+    new_figure,
+    rows_of_points,
+    say,
+    tidy,
+    titled,
+)
 
-_INK, _GREY, _PALE = "#222222", "#6b6b6b", "#dddddd"
-# Colour-blind safe: seaborn's "colorblind" without its grey, yellow and pink, which are pale on white,
-# and the wine of Paul Tol's "muted".
-_COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#882255", "#56b4e9", "#ca9161")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # nine on eight colours: 72 pairs
-_BASELINE_GREYS = ("#4d4d4d", "#8c8c8c")
 _REFERENCE_LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
-
-
-@dataclass(frozen=True)
-class _Look:
-    """How one model is drawn everywhere."""
-
-    colour: str
-    marker: str
-    face: str
-    variant: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class _Story:
     table: pd.DataFrame
     scores: pd.DataFrame
     reference: str
-    looks: dict[str, _Look]
+    looks: dict[str, Look]
 
     def rows(self, role: str) -> pd.DataFrame:
         """Give the finished rows of the table in one role, best first."""
@@ -101,7 +100,7 @@ def figures(
     ticker = tickers[0] if ticker is None else ticker
     if ticker not in tickers:
         raise UserError(f"ticker {ticker!r} has no forecasts to draw: {nearest(ticker, tickers)}")
-    story = _Story(table, scores, references[0], _looks(table))
+    story = _Story(table, scores, references[0], looks_of(table))
     days = len(predictions.loc[predictions["ticker"] == ticker, "date"].unique())
     return {
         "ablation_bars": _ablation(story),
@@ -117,8 +116,8 @@ def _ablation(story: _Story) -> Figure:
     """Draw the mean scores of each variant as points: bars from zero would hide every difference."""
     rows = story.rows("variant")
     if len(rows) == 0:
-        return _message("Ablation", "No variant finished.")
-    figure = _figure(11.5, 1.9 + 0.45 * len(rows))
+        return message_figure("Ablation", "No variant finished.")
+    figure = new_figure(11.5, 1.9 + 0.45 * len(rows))
     panels = (
         ("rmse", "RMSE (left is better)", 1.0, 0.02),
         ("mae", "MAE (left is better)", 1.0, 0.02),
@@ -128,18 +127,17 @@ def _ablation(story: _Story) -> Figure:
         figure.subplots(1, len(panels), sharey=True), panels, strict=True
     ):
         reference = scale * _first(story.table.loc[story.table["model"] == story.reference, column])
-        _rows_of_points(
-            axis, story, rows, column, scale, floor, also=(reference, 50.0) if scale == 100 else (reference,)
-        )
-        axis.axvline(reference, color=_INK, linestyle="--", linewidth=1.2, zorder=1)
+        also = (reference, 50.0) if scale == 100 else (reference,)
+        rows_of_points(axis, rows, story.looks, story.reference, column, scale, floor, also)
+        axis.axvline(reference, color=INK, linestyle="--", linewidth=1.2, zorder=1)
         if column == "direction_accuracy":
-            axis.axvline(50, color=_GREY, linestyle=":", linewidth=1.2, zorder=1)
-        axis.set_xlabel(label, color=_INK, fontsize=10)
+            axis.axvline(50, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
+        axis.set_xlabel(label, color=INK, fontsize=10)
     handles = [
-        Line2D([], [], color=_INK, linestyle="--", linewidth=1.2, label=f"{story.reference} (reference)"),
-        Line2D([], [], color=_GREY, linestyle=":", linewidth=1.2, label="a coin"),
+        Line2D([], [], color=INK, linestyle="--", linewidth=1.2, label=f"{story.reference} (reference)"),
+        Line2D([], [], color=GREY, linestyle=":", linewidth=1.2, label="a coin"),
     ]
-    return _titled(
+    return titled(
         figure,
         "Ablation: mean test scores of each variant",
         "Mean over tickers and seeds. Bars: 95 % interval, where there is one. Axes do not start at zero.",
@@ -155,23 +153,23 @@ def _per_ticker(story: _Story, references: tuple[str, ...]) -> Figure:
     )
     variants = [name for name in story.rows("variant")["model"] if name in error]
     if not variants:
-        return _message("RMSE on each ticker", "No variant finished.")
+        return message_figure("RMSE on each ticker", "No variant finished.")
     standard = error[story.reference] if story.reference in error else error.mean(axis=1) * math.nan
     skill, worst, best = (100 * (1 - frame.div(standard, axis=0)) for frame in (error, highest, lowest))
     width = min(max(8.0, 2.0 + 0.16 * len(error) * (len(variants) + 2)), 22.0)
-    figure = _figure(width, 6.6)
+    figure = new_figure(width, 6.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
     half = 0.5 * float(np.nanmedian(error))  # a range no ticker's own level can reach by chance
     _ticker_points(top, story, variants, (error, lowest, highest), floor=half, also=())
     _ticker_points(bottom, story, variants, (skill, worst, best), floor=2.0, also=(0.0,))
-    top.set_ylabel("RMSE", color=_INK, fontsize=10)
-    bottom.set_ylabel(f"RMSE skill vs {story.reference}, %\n(above 0 is better)", color=_INK, fontsize=10)
+    top.set_ylabel("RMSE", color=INK, fontsize=10)
+    bottom.set_ylabel(f"RMSE skill vs {story.reference}, %\n(above 0 is better)", color=INK, fontsize=10)
     if standard.isna().all():
-        _say(bottom, f"{story.reference} did not finish")
-    handles = [_handle(story.looks[name], name) for name in variants]
+        say(bottom, f"{story.reference} did not finish")
+    handles = [legend_handle(story.looks[name], name) for name in variants]
     places = np.arange(len(error), dtype=float)
     marked = [name for name in references if name in error]
-    for name, colour, style in zip(marked, (_INK, _GREY, _GREY), _REFERENCE_LINES, strict=False):
+    for name, colour, style in zip(marked, (INK, GREY, GREY), _REFERENCE_LINES, strict=False):
         for axis, level in ((top, error[name]), (bottom, skill[name])):
             axis.hlines(level, places - 0.42, places + 0.42, color=colour, linestyle=style, linewidth=1.4)
         handles.append(
@@ -179,7 +177,7 @@ def _per_ticker(story: _Story, references: tuple[str, ...]) -> Figure:
         )
     bottom.set_xlim(-0.5, len(error) - 0.5)
     bottom.set_xticks(places, list(error.index), rotation=45 if width / len(error) < 0.6 else 0)
-    return _titled(
+    return titled(
         figure, "RMSE on each ticker", "Points: mean over seeds. Bars: lowest to highest seed.", handles
     )
 
@@ -194,7 +192,7 @@ def _ticker_points(
 ) -> None:
     """Draw the variants side by side on each ticker: value, low end and high end, each ticker x model."""
     value, low, high = (frame[variants].to_numpy(dtype=float) for frame in frames)
-    start, stop = _window(value.ravel(), low.ravel(), high.ravel(), floor, also)
+    start, stop = limits(value.ravel(), low.ravel(), high.ravel(), floor, also)
     for i, name in enumerate(variants):
         look = story.looks[name]
         x = np.arange(len(value)) + 0.7 * ((i + 0.5) / len(variants) - 0.5)
@@ -217,19 +215,19 @@ def _ticker_points(
                 zorder=4,
             )
     axis.set_ylim(start, stop)
-    _tidy(axis, grid="y")
+    tidy(axis, grid="y")
     for edge in np.arange(len(value) - 1) + 0.5:
-        axis.axvline(edge, color=_PALE, linewidth=0.8, zorder=0)
+        axis.axvline(edge, color=PALE, linewidth=0.8, zorder=0)
 
 
 def _curves(story: _Story, curves: pd.DataFrame) -> Figure:
     """Draw training and validation loss over epochs, a panel for each trained variant."""
     variants = [name for name in story.table["model"] if name in set(curves["model"])]
     if not variants:
-        return _message("Learning curves", "No network was trained: there are no learning curves.")
+        return message_figure("Learning curves", "No network was trained: there are no learning curves.")
     columns = min(len(variants), 4 if len(variants) != 6 else 3)
     lines = math.ceil(len(variants) / columns)
-    figure = _figure(max(3.1 * columns + 0.7, 7.0), 2.9 * lines + 1.0)
+    figure = new_figure(max(3.1 * columns + 0.7, 7.0), 2.9 * lines + 1.0)
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     positive = bool((curves[["train_loss", "val_loss"]].min() > 0).all())
     for axis, name in zip(axes.flat, variants, strict=False):
@@ -243,28 +241,28 @@ def _curves(story: _Story, curves: pd.DataFrame) -> Figure:
             )
             axis.yaxis.set_minor_formatter(NullFormatter())
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        _tidy(axis, grid="both")
+        tidy(axis, grid="both")
     for axis in axes.flat[len(variants) :]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
-        axis.set_ylabel("loss (log scale)" if positive else "loss", color=_INK, fontsize=10)
+        axis.set_ylabel("loss (log scale)" if positive else "loss", color=INK, fontsize=10)
     for axis in axes.flat[max(len(variants) - columns, 0) : len(variants)]:
         axis.tick_params(labelbottom=True)  # also above an empty place
     handles = [
-        Line2D([], [], color=_GREY, linestyle="--", linewidth=2.2, label="training, mean"),
-        Line2D([], [], color=_COLOURS[0], linewidth=2.2, label="validation, mean (variant's colour)"),
+        Line2D([], [], color=GREY, linestyle="--", linewidth=2.2, label="training, mean"),
+        Line2D([], [], color=COLOURS[0], linewidth=2.2, label="validation, mean (variant's colour)"),
         Line2D(
             [],
             [],
-            color=_COLOURS[0],
+            color=COLOURS[0],
             marker="o",
             markersize=4,
             linestyle="",
             label="best epoch of a replicate",
         ),
-        Line2D([], [], color=_INK, linestyle=":", linewidth=1.2, label="median best epoch"),
+        Line2D([], [], color=INK, linestyle=":", linewidth=1.2, label="median best epoch"),
     ]
-    return _titled(
+    return titled(
         figure,
         "Learning curves",
         "Thin: one replicate (ticker and seed). The mean holds a stopped replicate at its last loss.",
@@ -272,10 +270,10 @@ def _curves(story: _Story, curves: pd.DataFrame) -> Figure:
     )
 
 
-def _curve_panel(axis: Axes, curves: pd.DataFrame, look: _Look) -> None:
+def _curve_panel(axis: Axes, curves: pd.DataFrame, look: Look) -> None:
     curves = curves.sort_values("epoch")
     replicates = ["ticker", "seed"]
-    for column, colour, style in (("train_loss", _GREY, "--"), ("val_loss", look.colour, "-")):
+    for column, colour, style in (("train_loss", GREY, "--"), ("val_loss", look.colour, "-")):
         thin = [group[["epoch", column]].to_numpy(dtype=float) for _, group in curves.groupby(replicates)]
         axis.add_collection(
             LineCollection(
@@ -288,9 +286,9 @@ def _curve_panel(axis: Axes, curves: pd.DataFrame, look: _Look) -> None:
     best = curves[curves["epoch"] == curves["best_epoch"]]
     axis.plot(best["epoch"], best["val_loss"], "o", color=look.colour, markersize=3.5, alpha=0.8, zorder=3)
     middle = float(best["epoch"].median())
-    axis.axvline(middle, color=_INK, linestyle=":", linewidth=1.2, zorder=1)
+    axis.axvline(middle, color=INK, linestyle=":", linewidth=1.2, zorder=1)
     spread = f"median {middle:g}, {best['epoch'].min():g} to {best['epoch'].max():g}"
-    axis.set_xlabel(f"epoch (best: {spread if len(best) > 1 else f'{middle:g}'})", color=_INK, fontsize=9.5)
+    axis.set_xlabel(f"epoch (best: {spread if len(best) > 1 else f'{middle:g}'})", color=INK, fontsize=9.5)
     axis.autoscale_view()
 
 
@@ -299,36 +297,31 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
     variants = [name for name in story.rows("variant")["model"] if name in set(predictions["model"])]
     title = f"Forecast against actual returns: {ticker}, test block"
     if not variants:
-        return _message(title, f"No variant forecast {ticker}.")
-    figure = _figure(11.5, 1.6 * len(variants) + 1.5)
+        return message_figure(title, f"No variant forecast {ticker}.")
+    figure = new_figure(11.5, 1.6 * len(variants) + 1.5)
     axes = figure.subplots(len(variants), 2, squeeze=False, sharey=True, width_ratios=[3.4, 1])
     frames = [predictions[predictions["model"] == name] for name in variants]
     means = [frame.groupby("date")["predicted"].mean() for frame in frames]
     middle, low, high = (np.array([mean.agg(how) for mean in means]) for how in ("median", "min", "max"))
     actual = predictions["actual"]
-    window = _window(middle, low, high, floor=0.0, also=(float(actual.min()), float(actual.max())))
+    window = limits(middle, low, high, floor=0.0, also=(float(actual.min()), float(actual.max())))
     for (left, right), name, frame, mean in zip(axes, variants, frames, means, strict=True):
         left.sharex(axes[-1, 0])
         left.tick_params(labelbottom=left is axes[-1, 0])
         _forecast_panels(left, right, name, frame, mean, story.looks[name].colour)
         if not window[0] <= mean.median() <= window[1]:
-            _say(left, "the forecast is off this scale")
+            say(left, "the forecast is off this scale")
     left, right = axes[-1]
     left.set_ylim(window)
-    left.margins(x=0.01)
-    dates = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
-    left.xaxis.set_major_locator(dates)
-    left.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
-    right.set_xlabel("forecast, % (own scale)", color=_INK, fontsize=10)
-    axes[0, 1].set_title("actual against forecast", loc="left", fontsize=10, color=_INK)
+    dated(left)
+    right.set_xlabel("forecast, % (own scale)", color=INK, fontsize=10)
+    axes[0, 1].set_title("actual against forecast", loc="left", fontsize=10, color=INK)
     handles = [
         Line2D([], [], color="#b5b5b5", linewidth=1.2, label="actual"),
-        Line2D(
-            [], [], color=_COLOURS[0], linewidth=1.4, label="forecast, mean over seeds (variant's colour)"
-        ),
-        Line2D([], [], color=_COLOURS[0], linewidth=0.6, alpha=0.6, label="forecast, each seed"),
+        Line2D([], [], color=COLOURS[0], linewidth=1.4, label="forecast, mean over seeds (variant's colour)"),
+        Line2D([], [], color=COLOURS[0], linewidth=0.6, alpha=0.6, label="forecast, each seed"),
     ]
-    return _titled(
+    return titled(
         figure,
         title,
         "Left: both on one scale. Right: the same days, each forecast on its own; a good one slopes upwards.",
@@ -347,18 +340,17 @@ def _forecast_panels(
     left.plot(mean.index, mean, color=colour, linewidth=1.3, zorder=3)
     title = f"{name}:  {_agreement(mean, actual)}"
     left.set_title(title, loc="left", fontsize=10, color=colour, fontweight="bold")
-    left.set_ylabel("return, %", color=_INK, fontsize=10)
+    left.set_ylabel("return, %", color=INK, fontsize=10)
     right.plot(mean, actual, "o", color=colour, markersize=2.6, alpha=0.45, markeredgewidth=0)
-    right.axvline(0, color=_GREY, linewidth=0.8, zorder=1)
-    percent = FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−"))
-    right.xaxis.set_major_formatter(percent)
+    right.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    right.xaxis.set_major_formatter(PERCENT)
     right.xaxis.set_major_locator(MaxNLocator(4))
     for axis in (left, right):
-        axis.axhline(0, color=_GREY, linewidth=0.8, zorder=1)
-        axis.yaxis.set_major_formatter(percent)
+        axis.axhline(0, color=GREY, linewidth=0.8, zorder=1)
+        axis.yaxis.set_major_formatter(PERCENT)
         axis.yaxis.set_major_locator(MaxNLocator(5))
-    _tidy(left, grid="y")
-    _tidy(right, grid="both")
+    tidy(left, grid="y")
+    tidy(right, grid="both")
 
 
 def _agreement(forecast: pd.Series[float], actual: pd.Series[float]) -> str:
@@ -379,10 +371,10 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
         name for role in ("variant", "baseline") for name in story.rows(role)["model"] if name in percent
     ]
     if not models:
-        return _message("Direction accuracy", "No model has a direction accuracy.")
+        return message_figure("Direction accuracy", "No model has a direction accuracy.")
     percent = percent[models]
     percent.loc["mean"] = percent.mean()
-    figure = _figure(max(2.4 + 0.78 * len(models), 7.0), 2.4 + 0.33 * len(percent))
+    figure = new_figure(max(2.4 + 0.78 * len(models), 7.0), 2.4 + 0.33 * len(percent))
     axis = figure.subplots()
     apart = (percent - 50).abs().to_numpy()
     # One odd cell must not wash out the others, nor a quiet table shout.
@@ -401,26 +393,24 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
         linecolor="white",
         cbar_kws={"extend": "both" if np.nanmax(apart) > reach else "neither", "fraction": 0.03, "pad": 0.02},
     )
-    axis.set_facecolor(_PALE)  # a missing cell
+    axis.set_facecolor(PALE)  # a missing cell
     for text in axis.texts:
         column, row = (int(place) for place in text.get_position())
-        text.set_color("white" if apart[row, column] > 0.7 * reach else _INK)
+        text.set_color("white" if apart[row, column] > 0.7 * reach else INK)
     variants = sum(story.looks[name].variant for name in models)
     axis.axvline(variants, color="white", linewidth=5)
     axis.axhline(len(percent) - 1, color="white", linewidth=5)
     axis.set(xlabel="", ylabel="")
     axis.xaxis.tick_top()
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=_INK)
+    axis.tick_params(length=0, labelsize=9.5, labelcolor=INK)
     for label in axis.get_yticklabels():
         label.set_rotation(0)
     for label, name in zip(axis.get_xticklabels(), models, strict=True):
         look = story.looks[name]
-        label.set(
-            rotation=35, ha="left", rotation_mode="anchor", color=look.colour if look.variant else _GREY
-        )
+        label.set(rotation=35, ha="left", rotation_mode="anchor", color=look.colour if look.variant else GREY)
         label.set_fontweight("bold" if look.variant else "normal")
     chance = 100 * 1.96 * 0.5 / math.sqrt(max(days, 1))
-    return _titled(
+    return titled(
         figure,
         "Direction accuracy, %, on each ticker",
         f"Mean over seeds. A coin tossed on {days} test days: 50 ± {chance:.1f} in 95 of 100 cases.",
@@ -430,234 +420,35 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
 def _full_comparison(story: _Story) -> Figure:
     """Draw every model, best first: its RMSE, and its skill against the reference."""
     rows = story.table[story.table["rmse"].notna()]
-    figure = _figure(11.5, 1.7 + 0.36 * max(len(rows), 3))
+    figure = new_figure(11.5, 1.7 + 0.36 * max(len(rows), 3))
     left, right = figure.subplots(1, 2, sharey=True)
-    _rows_of_points(left, story, rows, "rmse", 1.0, 0.02)
-    _rows_of_points(right, story, rows, f"{story.reference}_rmse_skill", 100.0, 0.02, also=(0.0,))
-    left.set_xlabel("RMSE (left is better)", color=_INK, fontsize=10)
-    right.set_xlabel(f"RMSE skill vs {story.reference}, % (right is better)", color=_INK, fontsize=10)
-    right.axvline(0, color=_INK, linestyle="--", linewidth=1.2, zorder=1)
+    rows_of_points(left, rows, story.looks, story.reference, "rmse", 1.0, 0.02)
+    skill = f"{story.reference}_rmse_skill"
+    rows_of_points(right, rows, story.looks, story.reference, skill, 100.0, 0.02, also=(0.0,))
+    left.set_xlabel("RMSE (left is better)", color=INK, fontsize=10)
+    right.set_xlabel(f"RMSE skill vs {story.reference}, % (right is better)", color=INK, fontsize=10)
+    right.axvline(0, color=INK, linestyle="--", linewidth=1.2, zorder=1)
     beyond: dict[str, Any] = {
         "transform": right.get_yaxis_transform(),
         "va": "center",
         "fontsize": 9.5,
-        "color": _INK,
+        "color": INK,
     }
     right.text(1.03, -0.85, f"beats {story.reference}?", **beyond)
     for place, (name, beats) in enumerate(zip(rows["model"], rows["beats"], strict=True)):
         if story.looks[name].variant:
             right.text(1.03, place, beats, fontweight="bold" if beats == "yes" else "normal", **beyond)
     filled, hollow = (
-        _Look(_COLOURS[0], "o", _COLOURS[0], True),
-        _Look(_BASELINE_GREYS[0], "o", "white", False),
+        Look(COLOURS[0], "o", COLOURS[0], True),
+        Look(BASELINE_GREYS[0], "o", "white", False),
     )
-    dashed = Line2D([], [], color=_INK, linestyle="--", linewidth=1.2, label=f"{story.reference} (reference)")
-    return _titled(
+    dashed = Line2D([], [], color=INK, linestyle="--", linewidth=1.2, label=f"{story.reference} (reference)")
+    return titled(
         figure,
         "All models, best first",
         "Mean over tickers and seeds. Bars: 95 % interval, where there is one. RMSE does not start at zero.",
-        [_handle(filled, "variant (its own colour)"), _handle(hollow, "baseline"), dashed],
+        [legend_handle(filled, "variant (its own colour)"), legend_handle(hollow, "baseline"), dashed],
     )
-
-
-def _rows_of_points(
-    axis: Axes,
-    story: _Story,
-    rows: pd.DataFrame,
-    column: str,
-    scale: float,
-    floor: float,
-    also: tuple[float, ...] = (),
-) -> None:
-    """Draw one score of each row with its interval, names on the left, best on top.
-
-    Parameters
-    ----------
-    axis
-        Where.
-    story
-        For the looks.
-    rows
-        Rows of the table, best first.
-    column
-        The score; its interval is ``column_lo``, ``column_hi``.
-    scale
-        What the score is multiplied with.
-    floor
-        Narrowest window: a share of the median for an error, a difference for a share.
-    also
-        Values that the window must hold, not multiplied with `scale`.
-    """
-    value, low, high = (
-        scale * rows[name].to_numpy(dtype=float) if name in rows else np.full(len(rows), math.nan)
-        for name in (column, f"{column}_lo", f"{column}_hi")
-    )
-    narrowest = scale * floor if scale != 1 else floor * float(np.median(value))
-    start, stop = _window(value, low, high, narrowest, also)
-    for place, name in enumerate(rows["model"]):
-        look = story.looks[name]
-        text = (f"{value[place]:+.2f}" if column.endswith("skill") else f"{value[place]:#.4g}").replace(
-            "-", "−"
-        )
-        note: dict[str, Any] = {
-            "ha": "center",
-            "va": "bottom",
-            "fontsize": 8.5,
-            "color": _INK,
-            "textcoords": "offset points",
-            "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-            "zorder": 1.5,  # above the reference's line, below the points
-        }
-        if not math.isfinite(value[place]):
-            axis.annotate("n/a", (0.5 * (start + stop), place), xytext=(0, -4), **note)
-        elif start <= value[place] <= stop:
-            axis.hlines(place, low[place], high[place], color=look.colour, linewidth=1.8, zorder=2)
-            axis.plot(
-                value[place],
-                place,
-                look.marker,
-                color=look.colour,
-                markerfacecolor=look.face,
-                markersize=7,
-                zorder=3,
-            )
-            axis.annotate(text, (value[place], place), xytext=(0, 5), **note)
-        else:  # far off: said at the edge, so that the others keep their scale
-            below = value[place] < start
-            note["ha"] = "left" if below else "right"
-            arrow = f"← {text}" if below else f"{text} →"
-            axis.annotate(arrow, (start if below else stop, place), xytext=(3 if below else -3, -4), **note)
-    axis.set_xlim(start, stop)
-    axis.set_ylim(len(rows) - 0.4, -0.75)
-    axis.set_yticks(range(len(rows)), rows["model"])
-    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
-    _tidy(axis, grid="x")
-    # A panel that shares its neighbour's names has no labels of its own.
-    for label, name in zip(axis.get_yticklabels(), rows["model"], strict=False):
-        look = story.looks[name]
-        label.set_color(look.colour if look.variant else _INK if name == story.reference else _GREY)
-        label.set_fontweight("bold" if look.variant or name == story.reference else "normal")
-
-
-def _window(
-    value: Floats, low: Floats, high: Floats, floor: float, also: tuple[float, ...] = ()
-) -> tuple[float, float]:
-    """Choose axis limits that a few far-off models cannot stretch.
-
-    The half of the points nearest to the median sets a range; the others enter, nearest first, as
-    long as the whole stays within four times that range.
-
-    Parameters
-    ----------
-    value, low, high
-        Points and the ends of their intervals, (n,); NaN are left out.
-    floor
-        Narrowest range that counts as one.
-    also
-        Values that must be inside; NaN are left out.
-
-    Returns
-    -------
-    tuple of float
-        The limits, with a margin.
-    """
-    known = np.isfinite(value)
-    if not known.any():
-        return (-1.0, 1.0)
-    points = value[known]
-    low, high = np.fmin(low[known], points), np.fmax(high[known], points)
-    order = np.argsort(np.abs(points - np.median(points)), kind="stable")
-    half = order[: (len(order) + 1) // 2]
-    start = float(np.nanmin([*low[half], *also]))
-    stop = float(np.nanmax([*high[half], *also]))
-    widest = 4 * max(stop - start, floor)
-    for i in order[len(half) :]:
-        wider = min(start, float(low[i])), max(stop, float(high[i]))
-        if wider[1] - wider[0] <= widest:
-            start, stop = wider
-    margin = 0.1 * max(stop - start, floor) or 1.0  # 1: all values are equal
-    return start - margin, stop + margin
-
-
-def _looks(table: pd.DataFrame) -> dict[str, _Look]:
-    """Give each model its look, by the order of names, so that a new ranking changes no colour."""
-    looks = {}
-    for i, name in enumerate(sorted(table.loc[table["role"] == "variant", "model"])):
-        colour = _COLOURS[i % len(_COLOURS)]
-        looks[name] = _Look(colour, _MARKERS[i % len(_MARKERS)], colour, variant=True)
-    for i, name in enumerate(sorted(table.loc[table["role"] != "variant", "model"])):
-        grey = _BASELINE_GREYS[i % len(_BASELINE_GREYS)]
-        looks[name] = _Look(grey, _MARKERS[i % len(_MARKERS)], "white", variant=False)
-    return looks
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _message(title: str, text: str) -> Figure:
-    """Make a figure that says why there is nothing to see."""
-    figure = _figure(7.0, 2.2)
-    figure.text(0.5, 0.45, text, ha="center", va="center", fontsize=11, color=_GREY)
-    return _titled(figure, title, "")
-
-
-def _say(axis: Axes, text: str) -> None:
-    """Say in the middle of a panel why something is missing from it."""
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=9.5, color=_GREY)
-
-
-def _titled(figure: Figure, title: str, note: str, handles: list[Line2D] | None = None) -> Figure:
-    """Put the title and the legend above, and the note below."""
-    bold = {"size": 13, "weight": "bold"}
-    if handles is None:
-        figure.suptitle(title, x=0.005, ha="left", color=_INK, fontproperties=bold)
-    else:  # title and legend in one, as the layout would put one over the other
-        widths = [0.6 + 0.07 * len(str(handle.get_label())) for handle in handles]  # inches, about
-        width = figure.get_figwidth()
-        columns = len(handles) if sum(widths) < width else max(1, int(width / max(widths)))
-        legend = figure.legend(
-            handles=handles,
-            loc="outside upper left",
-            ncols=columns,
-            frameon=False,
-            fontsize=9.5,
-            labelcolor=_INK,
-            title=title,
-            title_fontproperties=bold,
-            alignment="left",
-            borderpad=0.2,
-            borderaxespad=0.2,
-        )
-        legend.get_title().set_color(_INK)
-    figure.supxlabel(note, x=0.005, ha="left", fontsize=8.5, color=_GREY)
-    return figure
-
-
-def _handle(look: _Look, label: str) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=look.colour,
-        marker=look.marker,
-        markerfacecolor=look.face,
-        markersize=6,
-        linestyle="",
-        label=label,
-    )
-
-
-def _tidy(axis: Axes, grid: str) -> None:
-    """Set what global settings would otherwise decide: grid, spines, ticks."""
-    axis.set_axisbelow(True)
-    axis.grid(visible=False)
-    axis.grid(visible=True, axis=grid, color="#e6e6e6", linewidth=0.8)  # type: ignore[arg-type]
-    axis.tick_params(which="both", length=0, labelsize=9.5, labelcolor=_INK)
-    for side, spine in axis.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set(color="#b0b0b0", linewidth=0.8)
 
 
 def _first(values: pd.Series[float]) -> float:

@@ -58,6 +58,8 @@ def execute(
 ) -> None:
     """Run trials; each leaves its result in the store before it counts as finished.
 
+    On Ctrl-C it ends what is running and returns; `on_event` has then not been told of every trial.
+
     Parameters
     ----------
     trials
@@ -81,8 +83,6 @@ def execute(
     ------
     UserError
         If the cluster cannot be reached.
-    KeyboardInterrupt
-        On Ctrl-C, after Ray has been stopped.
     """
     if not trials:
         return

@@ -6,7 +6,8 @@ from functools import cache
 
 import pytest
 
-from farm.data.panel import Panel, load_panel
+from farm.data.door import load_panel
+from farm.data.panel import Panel
 from farm.experiment import TrialConfig
 from farm.plan import Options, make_plan
 from farm.sweep import load_sweep, sweeps

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from farm.base.errors import UserError
-from farm.data.panel import load_panel
+from farm.data.door import load_panel
 from farm.data.sources import TICKERS, fetch
 
 DAYS = pd.bdate_range("2020-01-02", periods=30, name="Date")

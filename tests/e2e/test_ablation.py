@@ -1,6 +1,7 @@
 """The real command line, with real Ray and a real MLflow database."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from farm.data.panel import load_panel
+from farm.data.door import load_panel
 
 pytestmark = pytest.mark.e2e
 
@@ -230,3 +231,33 @@ def test_a_trial_that_fails_fails_alone(tmp_path: Path) -> None:
     assert "1 of 16 trials to run" in again.stdout
     assert again.returncode == 1
     assert len(runs(client, "trial")) == 2 * 8 - 1
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "farm.sweep", "ablation", "--tickers", "AAPL", "--seeds", "8"]
+    process = subprocess.Popen(
+        [*command, "--variants", "LSTM-Raw"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("farm_store/trials/*/result.json"))) < 8:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        output, _ = process.communicate(timeout=30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "the same command goes on from here" in " ".join(output.split())
+    kept = len(list(tmp_path.glob("farm_store/trials/*/result.json")))
+    assert 8 <= kept < 7 + 8
+    again = farm(tmp_path, *command[3:], "--variants", "LSTM-Raw", "--dry-run")
+    assert again.stdout.count("yes") == kept

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import farm.sweep
-from farm.data.panel import load_panel
+from farm.data.door import load_panel
 
 
 @pytest.fixture

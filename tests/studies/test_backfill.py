@@ -7,7 +7,8 @@ import pytest
 
 from farm.base.errors import UserError
 from farm.base.types import Forecast
-from farm.data.panel import Bars, Panel, load_panel
+from farm.data.door import load_panel
+from farm.data.panel import Bars, Panel
 from farm.data.splits import Calibrated, ReportProtocol
 from farm.experiment import TrialConfig, run
 from farm.plan import Options, make_plan

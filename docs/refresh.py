@@ -1,0 +1,150 @@
+"""Write the tables and pictures of the last sweeps into the pages of docs/studies.
+
+    python docs/refresh.py backfill
+
+A page keeps its prose; between ``<!-- begin NAME SWEEP -->`` and ``<!-- end -->`` this script puts the
+table NAME of ``results/SWEEP``. Run it from the folder that holds ``results/``; `make study` does.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+DOCS = Path(__file__).parent
+BLOCK = re.compile(r"(<!-- begin (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+# What the report of the failed CVAE states: RMSE, direction accuracy %, violations %, R2.
+REPORT = {
+    ("original", "s1"): (0.0246, 70.25, 37.25, 0.01),
+    ("original", "s2"): (0.0277, 65.63, 40.63, -0.25),
+    ("original", "s3"): (0.0397, 49.38, 56.38, -1.59),
+    ("original", "s4"): (0.0457, 50.25, 59.25, -2.41),
+    ("linear", ""): (0.0209, 76.25, None, None),
+    ("zero", ""): (0.0277, 0.0, None, None),
+    ("historical-mean", ""): (0.0279, 47.5, None, None),
+    ("persistence", ""): (0.0391, 54.5, None, None),
+}
+SCENARIOS = ("s1", "s2", "s3", "s4")
+CALIBRATORS = ("raw", "cqr", "cqr_scaled", "aci", "temperature", "forest")
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """Lay rows out as a table; the first column is text, the others numbers."""
+    names = list(rows[0])
+    lines = [" | ".join(names), " | ".join(["---", *["---:"] * (len(names) - 1)])]
+    lines += [" | ".join(row[name] for name in names) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def number(value: float, pattern: str) -> str:
+    """Format a number; what is not there is a dash."""
+    return "–" if value is None or pd.isna(value) else format(value, pattern)
+
+
+def evaluations(results: Path) -> pd.DataFrame:
+    """Average the evaluations of a sweep over tickers and seeds."""
+    table = pd.read_csv(results / "evaluations.csv", keep_default_na=True)
+    table["evaluation"] = table["evaluation"].fillna("")
+    scores = table.drop(columns=["ticker", "seed"]).groupby(["model", "evaluation", "days"], sort=False)
+    return scores.mean(numeric_only=True)
+
+
+def verdict(results: Path) -> str:
+    """Give the verdict, best first."""
+    table = pd.read_csv(results / "table.csv")
+    rows = []
+    for row in table.to_dict("records"):
+        beats = row["beats"] if isinstance(row["beats"], str) else ""
+        rows.append(
+            {
+                "model": row["model"] if row["role"] == "variant" else f"*{row['model']}*",
+                "beats linear": beats,
+                "RMSE": number(row["rmse"], ".5f"),
+                "95 %": f"{row['rmse_lo']:.4f}–{row['rmse_hi']:.4f}",
+                "skill vs linear": number(100 * row["linear_rmse_skill"], "+.2f") + " %",
+                "direction": number(100 * row["direction_accuracy"], ".1f") + " %",
+                "DM p": number(row["dm_p"], ".3f"),
+                "warnings": row["warnings"] if isinstance(row["warnings"], str) else "",
+            }
+        )
+    return markdown(rows)
+
+
+def scenarios(results: Path) -> str:
+    """Give every model with a latent in every scenario: RMSE, direction accuracy, violations."""
+    table = evaluations(results)
+    rows = []
+    for model in dict.fromkeys(table.index.get_level_values("model")):
+        if (model, "s1", "all") not in table.index:
+            continue
+        row = {"variant": model}
+        for name in SCENARIOS:
+            got = table.loc[model, name, "all"]
+            oracle = " (oracle)" if name in ("s1", "s2") else ""
+            row[f"{name.upper()}{oracle}: RMSE"] = f"{got['rmse']:.4f}"
+            row[f"{name.upper()} dir. %"] = f"{100 * got['direction_accuracy']:.1f}"
+            row[f"{name.upper()} viol. %"] = f"{100 * got['violations']:.1f}"
+        rows.append(row)
+    return markdown(rows)
+
+
+def report(results: Path) -> str:
+    """Set the report's figures beside ours."""
+    table = evaluations(results)
+    rows = []
+    for (model, name), stated in REPORT.items():
+        got = table.loc[model, name, "all"]
+        ours = (got["rmse"], 100 * got["direction_accuracy"], 100 * got["violations"], got["r2"])
+        row = {"model": f"{model} {name.upper()}".strip()}
+        formats = {"RMSE": ".4f", "direction %": ".1f", "violations %": ".1f", "R2": ".2f"}
+        for (what, pattern), their, our in zip(formats.items(), stated, ours, strict=True):
+            row[f"{what}: report"] = number(their, pattern)
+            row[f"{what}: here"] = number(our, pattern)
+        rows.append(row)
+    return markdown(rows)
+
+
+def calibration(results: Path) -> str:
+    """Give violations (nominal 10 %) and mean width, raw and by calibrator."""
+    table = evaluations(results)
+    rows = []
+    for model in dict.fromkeys(table.index.get_level_values("model")):
+        row = {"model": model}
+        for name in CALIBRATORS:
+            key = (model, "" if name == "raw" else name, "all")
+            got = table.loc[key] if key in table.index else None
+            there = got is not None and not pd.isna(got["violations"])
+            row[name] = f"{100 * got['violations']:.1f} % / {got['width']:.4f}" if there else "–"
+        rows.append(row)
+    return markdown(rows)
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "verdict": verdict,
+    "scenarios": scenarios,
+    "report": report,
+    "calibration": calibration,
+}
+
+
+def main() -> None:
+    """Refresh one page."""
+    page = DOCS / "studies" / f"{sys.argv[1]}.md"
+    text = page.read_text()
+    text = BLOCK.sub(
+        lambda found: found[1] + "\n" + BLOCKS[found[2]](Path("results") / found[3]) + "\n" + found[4], text
+    )
+    page.write_text(text)
+    for image in re.findall(r"\(\.\./images/(\w+)/([\w.+\-]+\.png)\)", text):
+        target = DOCS / "images" / image[0]
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(Path("results", *image), target / image[1])
+
+
+if __name__ == "__main__":
+    main()

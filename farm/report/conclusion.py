@@ -1,0 +1,106 @@
+"""What a sweep comes to: the verdict over its finished trials, written with all that backs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from farm.base.errors import UserError
+from farm.evaluation.verdict import replicate_scores, verdict
+from farm.plan import Plan, Trial
+from farm.report.figures import figures
+from farm.report.studies import study_figures
+from farm.report.tables import evaluation_table, verdict_sentence, write_results
+from farm.store import Record, shares_of_warnings
+
+_CURVES = ["model", "ticker", "seed", "epoch", "train_loss", "val_loss", "best_epoch"]
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a sweep comes to.
+
+    Parameters
+    ----------
+    trials
+        The finished trials, in the plan's order.
+    table
+        The verdict, best first; see `farm.report.tables.verdict_table`.
+    sentence
+        The same in one plain sentence.
+    files
+        What was written.
+    """
+
+    trials: tuple[Trial, ...]
+    table: pd.DataFrame
+    sentence: str
+    files: tuple[Path, ...]
+
+
+def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion:
+    """Draw the verdict over what is finished, and write its tables, predictions and figures.
+
+    Parameters
+    ----------
+    plan
+        The sweep.
+    records
+        Results by signature; trials without one did not finish.
+    out
+        Folder for the files; see `farm.report.tables.write_results`.
+
+    Raises
+    ------
+    UserError
+        If a baseline that skill is measured against finished on no ticker, or the files cannot be
+        written.
+    """
+    done = tuple(trial for trial in plan.trials if trial.signature in records)
+    references = plan.sweep.references
+    lacking = [name for name in references if name not in {trial.row for trial in done}]
+    if lacking:
+        raise UserError(
+            f"baseline {lacking[0]!r} failed on every ticker, so there is nothing to compare with:"
+            " see the reasons above"
+        )
+    predictions, curves = _frames(done, records)
+    scores = replicate_scores(predictions, references)
+    settled = frozenset(trial.row for trial in plan.trials if not trial.config.model.trained)
+    table = verdict(predictions, references, plan.rows("variant"), plan.rows("baseline"), settled=settled)
+    by_row = {row: [records[t.signature] for t in done if t.row == row] for row in table["model"]}
+    table["warnings"] = [
+        ", ".join(f"{name} {share}" for name, share in shares_of_warnings(by_row[row]).items())
+        for row in table["model"]
+    ]
+    drawn = figures(table, scores, predictions, curves, references)
+    keyed = [(_key(trial), records[trial.signature]) for trial in done]
+    evaluations = evaluation_table(keyed)
+    drawn |= study_figures(plan.trials[0].config.study.name, table, evaluations, keyed)
+    files = write_results(out, table, scores, predictions, evaluations, drawn)
+    return Conclusion(done, table, verdict_sentence(table, references), tuple(files))
+
+
+def _key(trial: Trial) -> dict[str, Any]:
+    return {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
+
+
+def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Gather the forecasts and the learning curves of trials into two long tables."""
+    forecasts: list[pd.DataFrame] = []
+    curves: list[pd.DataFrame] = []
+    for trial in trials:
+        record = records[trial.signature]
+        key = _key(trial)
+        forecasts.append(record.forecast().assign(**key))
+        if record.history is not None:
+            curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])
+            curves.append(curve.assign(**key, best_epoch=record.history.best_epoch)[_CURVES])
+    no_curves = pd.DataFrame(columns=_CURVES)
+    return pd.concat(forecasts, ignore_index=True), pd.concat(
+        curves, ignore_index=True
+    ) if curves else no_curves
