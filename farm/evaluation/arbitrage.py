@@ -131,12 +131,12 @@ def static_arbitrage(
             raise ValueError("volatility must be finite and above 0")
         rise, scale = calendar_rise(part, maturities, strikes, axis)
         g = butterfly_g(part, maturities, strikes, axis)
-        early, torn = rise < -tolerance * scale, g < -tolerance  # NaN, where nothing reaches, is neither
-        sums = (early, torn, ~np.isnan(rise), ~np.isnan(g), -np.where(early, rise, 0), -np.where(torn, g, 0))
+        falls, dips = rise < -tolerance * scale, g < -tolerance  # NaN, where nothing reaches, is neither
+        sums = (falls, dips, ~np.isnan(rise), ~np.isnan(g), -np.where(falls, rise, 0), -np.where(dips, g, 0))
         for row, values in zip(out, sums, strict=True):
             row[start : start + CHUNK] = values.sum(axis=(1, 2))
-    counts = [row.reshape(lead).astype(np.int64) for row in out[:4]]
-    return Arbitrage(*counts, out[4].reshape(lead), out[5].reshape(lead))
+    calendar, butterfly, *checks = (row.reshape(lead).astype(np.int64) for row in out[:4])
+    return Arbitrage(calendar, butterfly, checks[0], checks[1], out[4].reshape(lead), out[5].reshape(lead))
 
 
 def calendar_rise(iv: Floats, maturities: Floats, strikes: Floats, axis: Axis) -> tuple[Floats, Floats]:
