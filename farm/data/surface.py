@@ -340,7 +340,7 @@ def _npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read a long table and lay it out as (N, W, H)."""
+    """Read a long table."""
     import pyarrow.parquet as pq  # slow to import, as is pandas
 
     try:
@@ -363,31 +363,39 @@ def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
             f"got the columns {', '.join(map(repr, found.values()))}, expected 'maturity' and 'moneyness' or"
             " 'delta' too: add or rename them",
         )
+    if not len(frame):
+        raise _mistake(path.name, "got a table without rows, expected surfaces: give a file with data")
+    return _laid_out(columns, path.name)
+
+
+def _laid_out(columns: Mapping[str, npt.NDArray[Any]], source: str) -> dict[str, npt.NDArray[Any]]:
+    """Lay rows out as (N, W, H), days and both axes in order; every day must have the whole grid."""
     axis = "delta" if "delta" in columns else "moneyness"
-    days, day = np.unique(_days(columns["dates"], path.name), return_inverse=True)
-    years, row = np.unique(_numbers(columns["maturities"], "maturity", path.name), return_inverse=True)
-    strikes, column = np.unique(_numbers(columns[axis], axis, path.name), return_inverse=True)
+    days, day = np.unique(_days(columns["dates"], source), return_inverse=True)
+    years, row = np.unique(_numbers(columns["maturities"], "maturity", source), return_inverse=True)
+    strikes, column = np.unique(_numbers(columns[axis], axis, source), return_inverse=True)
     grid = len(years) * len(strikes)
     cells = (day * len(years) + row) * len(strikes) + column
-    per_day = np.bincount(day, minlength=len(days))
-    if len(np.unique(cells)) < len(cells) or (per_day != grid).any():
-        wrong = np.flatnonzero(per_day != grid)
-        at = wrong[0] if len(wrong) else day[np.flatnonzero(np.bincount(cells)[cells] > 1)[0]]
+    per_day = np.bincount(day)
+    order = np.argsort(cells, kind="stable")
+    repeated = order[1:][np.diff(cells[order]) == 0]
+    wrong = np.flatnonzero(per_day != grid)
+    if len(wrong) or len(repeated):
+        at = wrong[0] if len(wrong) else day[repeated[0]]
         raise _mistake(
-            path.name,
+            source,
             f"{days[at]}: got {per_day[at]} rows, expected {grid}, each of the file's {len(years)} maturities"
             f" x {len(strikes)} strikes once: give every day the whole grid",
         )
-    order = np.argsort(cells)
     laid: dict[str, npt.NDArray[Any]] = {"dates": days, "maturities": years, axis: strikes}
-    surface = _numbers(columns["surface"], "iv", path.name)[order]
+    surface = _numbers(columns["surface"], "iv", source)[order]
     laid["surface"] = surface.reshape(len(days), len(years), len(strikes))
     for name in columns.keys() & {"return", "price"}:
-        daily = _numbers(columns[name], name, path.name)[order].reshape(len(days), grid)
+        daily = _numbers(columns[name], name, source)[order].reshape(len(days), grid)
         differs = ~((daily == daily[:, :1]) | (np.isnan(daily) & np.isnan(daily[:, :1]))).all(axis=1)
         if differs.any():
             raise _mistake(
-                path.name,
+                source,
                 f"{days[differs.argmax()]}: {name} differs between rows, expected one for a day: correct it",
             )
         laid[name] = daily[:, 0]
