@@ -390,7 +390,7 @@ def _laid_out(columns: Mapping[str, npt.NDArray[Any]], source: str) -> dict[str,
     laid: dict[str, npt.NDArray[Any]] = {"dates": days, "maturities": years, axis: strikes}
     surface = _numbers(columns["surface"], "iv", source)[order]
     laid["surface"] = surface.reshape(len(days), len(years), len(strikes))
-    for name in columns.keys() & {"return", "price"}:
+    for name in sorted(columns.keys() & {"return", "price"}):
         daily = _numbers(columns[name], name, source)[order].reshape(len(days), grid)
         differs = ~((daily == daily[:, :1]) | (np.isnan(daily) & np.isnan(daily[:, :1]))).all(axis=1)
         if differs.any():
