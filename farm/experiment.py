@@ -48,6 +48,11 @@ class TrialConfig(Config):
 
     @model_validator(mode="after")
     def _training_fits_the_model(self) -> Self:
+        if self.model.study not in ("", self.study.name):
+            raise UserError(
+                f"model {self.model.name}: got the study {self.study.name}, expected {self.model.study},"
+                " whose windows it needs: choose another model or study"
+            )
         if self.model.trained != (self.training is not None):
             raise UserError(
                 f"model {self.model.name}: training settings are for networks only"

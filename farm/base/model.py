@@ -68,6 +68,7 @@ class ModelConfig(Config):
 
     name: str
     trained: ClassVar[bool] = False  # by the training loop, with a seed
+    study: ClassVar[str] = ""  # the one whose windows it can read; empty for any
     quantile_levels: ClassVar[tuple[float, ...]] = ()
 
     def build(self, inputs: Inputs) -> Model:

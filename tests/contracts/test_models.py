@@ -12,7 +12,10 @@ from farm.base.model import MODELS, Estimator, Model
 from farm.base.types import Dataset, Forecast, Windows
 from farm.data.panel import Bars, Panel
 from farm.models.network import Network
+from farm.data.splits import Calibrated, Chronological
+from farm.studies.backfill import BackfillStudy
 from farm.studies.forecast import ForecastStudy
+from farm.studies.study import StudyConfig
 from farm.training.fit import TrainingConfig, fit, reproducible
 from tests.conftest import NOISE, PHI
 
@@ -22,6 +25,16 @@ SMALL = {
     "transformer": {"width": 16, "heads": 2, "dropout": 0.0},
     "quantile_network": {"hidden_size": 16, "dropout": 0.0},
     "cross_asset_transformer": {"width": 16, "heads": 2, "dropout": 0.0},
+    # Always masked: the original recipe is known not to learn the answer.
+    "backfill_cvae": {
+        "hidden_size": 16,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "reconstruct": "day",
+        "masked_latent": "current",
+        "mask_fill": "flag",
+        "masked_share": 1.0,
+    },
 }
 SD = NOISE / math.sqrt(1 - PHI**2)  # of an AR(1)
 # RMSE that a model must reach where tomorrow is 0.9 of today plus noise; the rest must come within
@@ -50,7 +63,22 @@ _CACHE: dict[str, Model] = {}
 
 
 @pytest.fixture
-def model(name: str, ar1_panel: Panel, study: ForecastStudy) -> Model:
+def study(name: str) -> StudyConfig:
+    """Give the study whose windows the model reads; the past tells the answer in either."""
+    if MODELS[name].study == "backfill":
+        return BackfillStudy(ticker="AR", peers=("MKT",), split=Calibrated(train=0.6, val=0.15))
+    return ForecastStudy(
+        ticker="AR", market="MKT", features="feat", lookback=5, split=Chronological(train=0.6, val=0.2)
+    )
+
+
+@pytest.fixture
+def dataset(ar1_panel: Panel, study: StudyConfig) -> Dataset:
+    return study.dataset(ar1_panel)
+
+
+@pytest.fixture
+def model(name: str, ar1_panel: Panel, study: StudyConfig) -> Model:
     if name not in _CACHE:
         _CACHE[name] = taught(name, study.dataset(ar1_panel))
     return _CACHE[name]
@@ -97,16 +125,19 @@ def with_bars(panel: Panel, ticker: str, values: np.ndarray) -> Panel:
 
 
 def test_changing_the_future_never_changes_a_past_forecast(
-    name: str, model: Model, ar1_panel: Panel, study: ForecastStudy
+    name: str, model: Model, ar1_panel: Panel, study: StudyConfig
 ) -> None:
     before = study.dataset(ar1_panel)
     windows = before.open_test()
     cut = 60  # the first test sample whose own day is changed
     days = ar1_panel.bars["AR"].dates
-    changed = days >= windows.times[cut]
-    factor = np.where(changed, np.exp(np.random.default_rng(3).normal(0.05, 0.1, len(days))), 1.0)
+    moves = np.exp(np.random.default_rng(3).normal(0.05, 0.1, len(days)))
     panel = ar1_panel
     for ticker in ("AR", "MKT"):
+        # Back-filling knows the peers' bars of the target's own day.
+        known = windows.hidden is not None and ticker == "MKT"
+        changed = days > windows.times[cut] if known else days >= windows.times[cut]
+        factor = np.where(changed, moves, 1.0)
         values = panel.bars[ticker].values.copy()
         values[:, :4] *= factor[:, None]
         values[changed, 4] *= 3
@@ -121,7 +152,8 @@ def test_changing_the_future_never_changes_a_past_forecast(
 
 def test_a_forecast_ignores_the_targets_it_is_handed(name: str, model: Model, dataset: Dataset) -> None:
     honest = dataset.val
-    blind = dataclasses.replace(honest, y=np.full_like(honest.y, 0.5))
+    hidden = None if honest.hidden is None else np.full_like(honest.hidden, 5.0)
+    blind = dataclasses.replace(honest, y=np.full_like(honest.y, 0.5), hidden=hidden)
     assert_same(model.predict(blind), model.predict(honest))
 
 
@@ -138,7 +170,8 @@ def test_networks_overfit_one_batch(name: str, dataset: Dataset) -> None:
         pytest.skip("fits itself; it has no training loss")
     few: Windows = dataset.train.take(slice(0, 16))
     noise = np.random.default_rng(1).normal(0, 1, 16).astype(np.float32)
-    few = dataclasses.replace(few, y=noise)
+    hidden = None if few.hidden is None else np.column_stack([noise, few.hidden[:, 1:]])
+    few = dataclasses.replace(few, y=noise, hidden=hidden)
     plain = dataclasses.replace(  # the unit of the noise is 1, also to a network that scales its target
         dataset.inputs, mean=np.zeros_like(dataset.inputs.mean), scale=np.ones_like(dataset.inputs.scale)
     )

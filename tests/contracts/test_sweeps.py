@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -13,9 +14,14 @@ from farm.sweep import load_sweep, sweeps
 pytestmark = pytest.mark.parametrize("name", list(sweeps()))
 
 
-@pytest.fixture(scope="module")
-def panel() -> Panel:
-    return load_panel()
+@pytest.fixture
+def panel(name: str) -> Panel:
+    return _panel(sweeps()[name].panel)
+
+
+@cache
+def _panel(table: str) -> Panel:
+    return load_panel(table=table)
 
 
 @pytest.mark.parametrize("quick", [True, False])
