@@ -18,8 +18,8 @@ import pyarrow.fs
 import safetensors.numpy
 
 from farm.base.config import canonical_json
-from farm.base.files import write_atomically
 from farm.base.errors import UserError
+from farm.base.files import write_atomically
 from farm.base.model import State
 from farm.experiment import Result, TrialConfig
 from farm.training.fit import Epoch, History

@@ -101,13 +101,13 @@ def _raw(surface: Floats, extra: Floats) -> Floats:
     bad = ~(np.isfinite(cells) & (cells > 0)).all(axis=1)
     if bad.any():
         raise UserError(
-            f"{int(bad.sum())} of {len(bad)} surfaces hold a volatility that is not positive and finite,"
+            f"{int(bad.sum())} of {bad.size} surfaces hold a volatility that is not positive and finite,"
             f" the first on row {int(bad.argmax())}: expected volatilities above 0; drop or mend those days"
         )
     lost = ~np.isfinite(extra).all(axis=1)
     if lost.any():
         raise UserError(
-            f"{int(lost.sum())} of {len(lost)} rows of extra features are not finite, the first is row"
+            f"{int(lost.sum())} of {lost.size} rows of extra features are not finite, the first is row"
             f" {int(lost.argmax())}: expected numbers; drop or mend those days"
         )
     return np.concatenate([np.log(cells), extra.astype(np.float64)], axis=1)

@@ -14,6 +14,7 @@ from jaxtyping import Float as Shaped
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from farm.base.config import listed
 from farm.base.errors import UserError
 from farm.base.model import MODELS
 from farm.base.registry import component
@@ -32,11 +33,6 @@ _LONGEST = 252.0  # days ahead are told to the prior as a share of a year
 
 Variant = Literal["no_ex", "ex_no_loss", "ex_loss"]
 Latent = Literal["posterior", "prior"]
-
-
-def _listed(value: Any) -> Any:
-    """Take a list, as JSON has it, for a tuple."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 @component(MODELS)
@@ -87,7 +83,7 @@ class SurfaceCVAEConfig(NetworkConfig):
     output: Annotated[Literal["change", "level"], Choice(("change", "level"))] = "change"
     encoder: Annotated[Literal["dense", "convolution"], Choice(("dense", "convolution"))] = "dense"
     surface_hidden: Annotated[
-        tuple[Annotated[int, Int(1, 512)], ...], BeforeValidator(_listed), Field(min_length=1, max_length=8)
+        tuple[Annotated[int, Int(1, 512)], ...], BeforeValidator(listed), Field(min_length=1, max_length=8)
     ] = (5, 5, 5)
     hidden_size: Annotated[int, Int(1, 1024, log=True)] = 100
     num_layers: Annotated[int, Int(1, 8)] = 2
@@ -95,7 +91,7 @@ class SurfaceCVAEConfig(NetworkConfig):
     latent_dim: Annotated[int, Int(1, 256, log=True)] = 5
     quantile_weights: Annotated[
         tuple[Annotated[float, Float(1e-3, 1e3)], ...],
-        BeforeValidator(_listed),
+        BeforeValidator(listed),
         Field(min_length=3, max_length=3),
     ] = (5.0, 1.0, 5.0)
     kl_weight: Annotated[float, Float(0.0, 100.0)] = 1e-5
@@ -168,10 +164,9 @@ class DayEncoder(nn.Module):
     def forward(self, days: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, "B T V"]:
         """Read each day alone."""
         flat = days.flatten(0, 1)
-        read = self.surface(flat[:, : self.cells])
-        return torch.cat([read, flat[:, self.cells : self.cells + self.extras]], dim=-1).unflatten(
-            0, days.shape[:2]
-        )
+        extras = flat[:, self.cells : self.cells + self.extras]
+        read = torch.cat([self.surface(flat[:, : self.cells]), extras], dim=-1)
+        return read.reshape(*days.shape[:2], -1)
 
 
 @final
@@ -321,8 +316,8 @@ class SurfaceCVAE(Network):
                 miss = pinball_costs(said, true, LEVELS) @ self.weights
             cost = cost + config.extra_weight * miss.mean(dim=(0, 2))
         if config.calendar_weight > 0 or config.butterfly_weight > 0:
-            iv = self.volatility(ahead.surface[..., MEDIAN]).unflatten(-1, self.grid)
-            variance = iv**2 * self.maturities[:, None]
+            iv = self.volatility(ahead.surface[..., MEDIAN])
+            variance = iv.reshape(*iv.shape[:-1], *self.grid) ** 2 * self.maturities[:, None]
             if config.calendar_weight > 0:
                 cost = cost + config.calendar_weight * calendar_gap(variance).mean(dim=0)
             if config.butterfly_weight > 0:
@@ -343,6 +338,10 @@ class SurfaceCVAE(Network):
         """Turn scaled extra features into their own units."""
         return extras * self.scale[self.cells :] + self.mean[self.cells :]
 
+    def bounded(self, values: Tensor) -> Tensor:
+        """Bring scaled values back to `FARTHEST` standard deviations, so that none overflows."""
+        return values.clamp(-FARTHEST, FARTHEST)
+
     def as_days(
         self, cells: Shaped[Tensor, "B H G"], returns: Shaped[Tensor, "B H"]
     ) -> Shaped[Tensor, "B H F"]:
@@ -352,13 +351,12 @@ class SurfaceCVAE(Network):
         says of them is not used; nor is an untaught return (``ex_no_loss``, ``no_ex``), whose place
         takes its mean. Days beyond `FARTHEST` standard deviations are brought back to that bound.
         """
-        cells = cells.clamp(-FARTHEST, FARTHEST)
+        cells = self.bounded(cells)
         shapes = self.volatility(cells) @ self.shapes.T
         scaled = (shapes - self.mean[self.cells + 1 :]) / self.scale[self.cells + 1 :]
         if self.config.variant != "ex_loss":
             returns = torch.zeros_like(returns)
-        first = returns.clamp(-FARTHEST, FARTHEST).unsqueeze(-1)
-        return torch.cat([cells, first, scaled.clamp(-FARTHEST, FARTHEST)], dim=-1)
+        return torch.cat([cells, self.bounded(returns).unsqueeze(-1), self.bounded(scaled)], dim=-1)
 
     def median_days(self, ahead: Ahead) -> Shaped[Tensor, "B H F"]:
         """Give the median forecast as days that a context can hold."""
@@ -370,7 +368,7 @@ class SurfaceCVAE(Network):
         """Forecast the level of the day after each context, in volatility; the latent is its mean."""
         memory = self.remember(x)
         ahead = self.decode(memory, self.prior(memory, 1).mean)
-        scaled = ahead.surface[:, 0, self.level].clamp(-FARTHEST, FARTHEST).double()
+        scaled = self.bounded(ahead.surface[:, 0, self.level]).double()
         values = (scaled * self.scale[self.level] + self.mean[self.level]).exp().cpu().numpy()
         return Forecast(values[:, MEDIAN].copy(), values, LEVELS)
 

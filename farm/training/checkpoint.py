@@ -110,7 +110,7 @@ def capture(
     tensors |= {"order": order.get_state(), "random/torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors |= {f"random/cuda/{i}": value for i, value in enumerate(torch.cuda.get_rng_state_all())}
-    legacy: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]  # noqa: NPY002
+    legacy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     # What third parties draw from the global generators must go on as well.
     tensors["random/numpy"] = torch.from_numpy(legacy["state"]["key"].astype(np.int64))
     version, words, gauss = random.getstate()

@@ -241,6 +241,6 @@ def _gradient(
     for part in rows.chunk(parts):
         with precision:
             loss = objective(samples.take(part)) * (len(part) / len(rows))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
