@@ -74,7 +74,8 @@ def execute(
     resources
         What a trial takes. A GPU is asked for only where the cluster has one.
     address
-        A running Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray on this machine for as long as the call lasts.
+        A running Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray on this machine for as long as
+        the call lasts.
 
     Raises
     ------

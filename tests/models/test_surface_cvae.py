@@ -116,7 +116,8 @@ def test_the_loss_is_the_sum_of_its_parts(days_and_inputs):
     days, inputs = days_and_inputs
     net = network(inputs, kl_weight=0.01, extra_weight=0.7, quantile_weights=(5.0, 1.0, 5.0))
     x = sequences(days, CONTEXT + 4)
-    costs, ahead = net.costs(x, noise=torch.zeros(7, 4, 3))
+    with torch.no_grad():
+        costs, ahead = net.costs(x, noise=torch.zeros(7, 4, 3))
     truth = x[:, CONTEXT:].numpy()
     surface, extra = ahead.surface.detach().numpy(), ahead.extra.detach().numpy()
     posterior = net.posterior(x)
@@ -131,7 +132,8 @@ def test_the_loss_is_the_sum_of_its_parts(days_and_inputs):
         m, v = mean[:, day], log_variance[:, day]
         kl = np.mean(np.sum(0.5 * (np.exp(v) + m**2 - 1 - v), axis=1))
         assert float(costs[day]) == pytest.approx(pinball + 0.7 * squared + 0.01 * kl, rel=1e-4)
-    assert float(net.eval().loss(Batch(x, x[:, -1, 0]))) == pytest.approx(float(costs.mean()), rel=1e-5)
+    with torch.no_grad():
+        assert float(net.eval().loss(Batch(x, x[:, -1, 0]))) == pytest.approx(float(costs.mean()), rel=1e-5)
 
 
 def test_a_latent_sees_no_later_day_and_the_prior_no_truth(days_and_inputs):
