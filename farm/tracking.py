@@ -103,6 +103,7 @@ class Tracking:
     """
 
     def __init__(self, uri: str, plan: Plan) -> None:
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         from mlflow.tracking import MlflowClient
@@ -117,6 +118,7 @@ class Tracking:
                 plan.name,
                 tags={
                     "farm.sweep": plan.name,
+                    "mlflow.experimentKind": "custom_model_development",  # the UI opens on the runs
                     "mlflow.experiment.primaryMetric.name": PRIMARY_METRIC,
                     "mlflow.note.content": f"{plan.sweep.title}\n\n{plan.sweep.question}",
                 },
@@ -156,6 +158,7 @@ class Tracking:
         tags = {"farm.role": "sweep", "farm.signature": self._plan.signature}
         return str(self._create(f"{self._plan.name} sweep", tags, int(1000 * time.time())).info.run_id)
 
+    @_told()
     def log_trial(self, trial: Trial, record: Record, skill: Mapping[str, float]) -> None:
         """Log a finished trial below the sweep, unless that has been done.
 
@@ -171,10 +174,6 @@ class Tracking:
         UserError
             If MLflow cannot be written; the next run of the sweep logs what is missing.
         """
-        with _told():
-            self._log_trial(trial, record, skill)
-
-    def _log_trial(self, trial: Trial, record: Record, skill: Mapping[str, float]) -> None:
         run = self._trials.get(trial.signature)
         if run is not None and run.info.status == "FINISHED" and _defined(skill) <= run.data.metrics.keys():
             if run.data.tags.get("mlflow.parentRunId") != self.parent:
@@ -202,6 +201,7 @@ class Tracking:
         self._finish(run.info.run_id, metrics, {"variant": trial.row, **_flat(record.config)}, when)
         self._trials[trial.signature] = self._client.get_run(run.info.run_id)
 
+    @_told()
     def log_results(
         self,
         trials: Sequence[Trial],
@@ -232,21 +232,8 @@ class Tracking:
         UserError
             If MLflow cannot be written.
         """
-        with _told():
-            self._log_results(trials, records, skills, table, sentence, files, failed)
-
-    def _log_results(
-        self,
-        trials: Sequence[Trial],
-        records: Mapping[str, Record],
-        skills: Mapping[str, Mapping[str, float]],
-        table: pd.DataFrame,
-        sentence: str,
-        files: Sequence[Path],
-        failed: int,
-    ) -> None:
         for trial in trials:
-            self._log_trial(trial, records[trial.signature], skills[trial.signature])
+            self.log_trial(trial, records[trial.signature], skills[trial.signature])
         digest = hashlib.sha256(" ".join(sorted(trial.signature for trial in trials)).encode()).hexdigest()[
             :16
         ]

@@ -3,7 +3,7 @@
 from farm.base.search_space import Float, Sweep, Variant
 
 SWEEP = Sweep(
-    title="LSTM on raw returns, OHLCV or engineered features, and a Transformer, against six baselines",
+    title="LSTM on raw returns, OHLCV or engineered features, and a Transformer, against seven baselines",
     question=(
         "Does feature engineering help a network forecast the next day's return,"
         " and does any of them beat linear regression?"

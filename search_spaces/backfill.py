@@ -3,13 +3,15 @@
 from farm.base.search_space import Float, Sweep, Variant
 
 _CVAE = {"model.name": "backfill_cvae"}
-# Only the missing day is decoded, from its own latent, and the encoder is told what is masked.
+# Only the missing day is decoded, from its own latent; the encoder is told what is masked, and the epoch
+# is kept that forecasts best without the target.
 _SEES_PEERS = {
     **_CVAE,
     "model.reconstruct": "day",
     "model.masked_latent": "current",
     "model.mask_fill": "flag",
     "model.masked_share": 0.5,
+    "model.stop_on": "realistic",
 }
 _MULTITASK = {"model.peer_loss": 0.3}
 _COINTEGRATION = {"model.cointegration": True}

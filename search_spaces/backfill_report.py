@@ -9,6 +9,7 @@ _SEES_PEERS = {
     "model.masked_latent": "current",
     "model.mask_fill": "flag",
     "model.masked_share": 0.5,
+    "model.stop_on": "realistic",
 }
 # The report's baselines have learnt from the first half of the test block, and its network from what
 # lies before the block; all are scored on the second half.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from farm.base.config import Config
 from farm.base.errors import UserError
@@ -185,4 +185,14 @@ class ReportProtocol(Config):
         ).checked(n, self.min_rows)
 
 
-FourWay = Annotated[Calibrated | ReportProtocol, Field(discriminator="name")]
+def _named(split: object) -> str | None:
+    """Say which split is meant; one without a name is the usual one."""
+    if isinstance(split, dict):
+        return str(split.get("name", "calibrated"))
+    return split.name if isinstance(split, Calibrated | ReportProtocol) else None
+
+
+FourWay = Annotated[
+    Annotated[Calibrated, Tag("calibrated")] | Annotated[ReportProtocol, Tag("report")],
+    Discriminator(_named),
+]

@@ -64,6 +64,10 @@ class BackfillCVAEConfig(NetworkConfig):
     mask_fill
         What stands for an absent asset: its channels of day T (``forward``) or 0, the mean, with a
         flag that says so (``flag``).
+    stop_on
+        What the validation loss is, and so which epoch is kept: the expectation of the training loss
+        (``recipe``), which goes on falling while the oracle improves, or the pinball loss of the
+        forecast without the target (``realistic``).
     kl_weight
         Weight of the KL divergence, summed over dimensions.
     kl_warmup
@@ -88,6 +92,7 @@ class BackfillCVAEConfig(NetworkConfig):
     masked_asset: Annotated[Literal["target", "any"], Choice(("target", "any"))] = "target"
     masked_latent: Annotated[Literal["previous", "current"], Choice(("previous", "current"))] = "previous"
     mask_fill: Annotated[Literal["forward", "flag"], Choice(("forward", "flag"))] = "forward"
+    stop_on: Annotated[Literal["recipe", "realistic"], Choice(("recipe", "realistic"))] = "recipe"
     kl_weight: Annotated[float, Float(0.0, 100.0)] = 1e-4
     kl_warmup: Annotated[int, Int(0, 10_000)] = 0
     free_bits: Annotated[float, Float(0.0, 10.0)] = 0.0
@@ -292,8 +297,9 @@ class BackfillCVAE(LatentNetwork):
     def loss(self, batch: Batch) -> Tensor:
         """Give the pinball loss and the weighted KL.
 
-        In training a batch is masked or not, by lot. In evaluation mode it is the expectation over
-        that lot with the target as the absent asset and the full KL weight, so that epochs compare.
+        In training a batch is masked or not, by lot. In evaluation mode nothing is drawn: see
+        `stop_on`; with ``recipe`` it is the expectation over that lot with the target as the absent
+        asset and the full KL weight, so that epochs compare.
         """
         if batch.hidden is None:
             raise ValueError("backfill_cvae learns from windows with hidden inputs, got none")
@@ -309,6 +315,9 @@ class BackfillCVAE(LatentNetwork):
             masked = bool(torch.rand(()) < share)
             drawn = int(torch.randint(self.assets, ())) if self.config.masked_asset == "any" else 0
             return self._loss(full, drawn if masked else None, self.kl_share)
+        if self.config.stop_on == "realistic":
+            quantiles = self._realistic(batch.x)
+            return pinball_loss(quantiles, batch.hidden[:, 0], LEVELS)
         parts = [(1 - share, None), (share, 0)]
         losses = [weight * self._loss(full, absent, 1.0) for weight, absent in parts if weight > 0]
         return torch.stack(losses).sum()
@@ -353,14 +362,18 @@ class BackfillCVAE(LatentNetwork):
         x = self._cover(x, 0)
         return x, self._posterior(x, 0, LAST, previous=name == "s3")
 
-    def forecast(self, x: Tensor) -> Forecast:
-        """Forecast under ``s4``; the latent is the mean, nothing is drawn."""
+    def _realistic(self, x: Tensor) -> Tensor:
+        """Give the target's quantiles under ``s4``, (B, Q), in scaled units; nothing is drawn."""
         x = self._cover(x, 0)
         z = self._posterior(x, 0, LAST, previous=False).mean
-        return self._in_raw_units(self._decode(z, x)[0])
+        return self._decode(z, x)[0][:, LAST]
+
+    def forecast(self, x: Tensor) -> Forecast:
+        """Forecast under ``s4``."""
+        return self._in_raw_units(self._realistic(x))
 
     def _in_raw_units(self, quantiles: Tensor) -> Forecast:
-        values = (quantiles[:, LAST].double() * self.scale + self.mean).cpu().numpy()
+        values = (quantiles.double() * self.scale + self.mean).cpu().numpy()
         return Forecast(values[:, len(LEVELS) // 2].copy(), values, LEVELS)
 
     def scenario(self, windows: Windows, name: Scenario, seed: int = 0) -> Forecast:
@@ -375,7 +388,7 @@ class BackfillCVAE(LatentNetwork):
         self.eval()
         with torch.no_grad():
             x, posterior = self._seen(windows, name)
-            return self._in_raw_units(self._decode(posterior.mean, x)[0])
+            return self._in_raw_units(self._decode(posterior.mean, x)[0][:, LAST])
 
     def latent(self, windows: Windows, name: Scenario) -> Latents:
         """Give the latent under a scenario; see `LatentNetwork`."""

@@ -256,6 +256,15 @@ def test_a_gain_in_skill_against_the_pooled_losses_is_not_shown():
     assert row["beats"] == "not shown"
 
 
+def test_a_settled_variant_is_complete_with_one_seed():
+    predictions = world({"lstm": 0.9, "forest": 0.8, "linear": 1.0}, tickers=("A", "B"), seeds=3)
+    one = predictions[(predictions["model"] != "forest") | (predictions["seed"] == 0)]
+    table = judge(one, variants=("lstm", "forest"), settled=frozenset({"forest"}))
+    columns = ["seeds", "replicates", "expected", "settled"]
+    assert list(table.loc["forest", columns]) == [1, 2, 2, True]
+    assert list(table.loc["lstm", columns]) == [3, 6, 6, False]
+
+
 def test_failed_trials_are_left_out_and_counted():
     predictions = world({"lstm": 0.9, "gru": 0.9, "linear": 1.0}, tickers=("A", "B", "C"), seeds=3)
     lost = (predictions["model"] == "gru") & ((predictions["ticker"] == "C") | (predictions["seed"] == 2))

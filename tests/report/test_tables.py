@@ -8,8 +8,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from farm.base.errors import UserError
-from farm.report.tables import verdict_sentence, verdict_table, write_results
+from farm.report.tables import evaluation_table, verdict_sentence, verdict_table, write_results
+from farm.store import Record
 from tests.report.conftest import REFERENCES, Sweep, make_sweep
+
+EVALUATIONS = pd.DataFrame({"evaluation": ["", "s1"]})
 
 
 def rendered(sweep: Sweep, width: int) -> list[str]:
@@ -81,9 +84,9 @@ def test_baselines_are_dim_and_verdicts_coloured(sweep):
 def rows(*variants: tuple[str, str, float, float], seeds: int = 3) -> pd.DataFrame:
     """A table of variants (name, beats, skill in percent, DM p) and the reference."""
     table = pd.DataFrame(variants, columns=["model", "beats", "linear_rmse_skill", "dm_p"])
-    table = table.assign(role="variant", seeds=seeds, rmse=0.018)
+    table = table.assign(role="variant", seeds=seeds, rmse=0.018, settled=False)
     table["linear_rmse_skill"] /= 100
-    linear = {"model": "linear", "role": "baseline", "beats": "", "seeds": 1, "rmse": 0.018}
+    linear = {"model": "linear", "role": "baseline", "beats": "", "seeds": 1, "rmse": 0.018, "settled": False}
     return pd.concat([table, pd.DataFrame([{**linear, "linear_rmse_skill": 0.0}])], ignore_index=True)
 
 
@@ -146,14 +149,59 @@ def test_sentence(table, expected):
     assert verdict_sentence(table, REFERENCES) == expected
 
 
+def test_a_variant_that_draws_nothing_needs_one_seed():
+    table = rows(("A", "yes", 1.0, 0.03), ("B", "no", -1.0, 0.03))
+    table.loc[0, ["seeds", "settled"]] = [1, True]
+    assert "too few" not in verdict_sentence(table, REFERENCES)
+    table.loc[1, "seeds"] = 2
+    assert "too few" in verdict_sentence(table, REFERENCES)
+
+
+def test_warnings_stand_below_the_model(sweep):
+    table = sweep.table.assign(warnings="")
+    table.loc[0, "warnings"] = "ignores the peers 2/3"
+    lines = rendered(replace(sweep, table=table), 140)[3:]
+    at = next(i for i, line in enumerate(lines) if f" {table.loc[0, 'model']} " in line)
+    assert "ignores the peers 2/3" in lines[at + 1]
+    assert sum("ignores" in line for line in lines) == 1
+
+
+def test_evaluations_are_laid_out_and_oracles_flagged():
+    metrics = {
+        "test/rmse": 3.0,
+        "interval/width": 4.0,
+        "test/volatile/rmse": 5.0,
+        "test/s1/rmse": 1.0,
+        "interval/cqr/width": 6.0,
+        "interval/cqr/volatile/width": 7.0,
+        "latent/kl": 9.0,
+        "val/rmse": 8.0,
+    }
+    levels = {"": (), "s1": (), "cqr": ()}
+    record = Record("x", {}, metrics, {}, ("s1",), None, 0.0, levels, b"")
+    table = evaluation_table([({"model": "A", "ticker": "T", "seed": 0}, record)])
+    assert set(table["model"]) == {"A"}
+    found = {(row["evaluation"], row["days"]): row for row in table.to_dict("records")}
+    assert found.keys() == {("", "all"), ("", "volatile"), ("s1", "all"), ("cqr", "all"), ("cqr", "volatile")}
+    assert (found["", "all"]["rmse"], found["", "all"]["width"]) == (3.0, 4.0)
+    assert found["", "volatile"]["rmse"] == 5.0
+    assert found["cqr", "volatile"]["width"] == 7.0
+    assert [key for key, row in found.items() if row["oracle"]] == [("s1", "all")]
+
+
 def test_files_hold_what_was_found(tmp_path):
     sweep = make_sweep(tickers=("AAPL", "MSFT"), seeds=2, days=40)
     out = tmp_path / "results" / "ablation"
     out.mkdir(parents=True)
     (out / "notes.txt").write_text("mine")
     (out / "table.csv").write_text("old")
-    paths = write_results(out, sweep.table, sweep.scores, sweep.predictions, {"one": Figure((1, 1))})
-    assert paths == [out / name for name in ("results.csv", "table.csv", "predictions.parquet", "one.png")]
+    paths = write_results(
+        out, sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {"one": Figure((1, 1))}
+    )
+    assert paths == [
+        out / name
+        for name in ("results.csv", "table.csv", "predictions.parquet", "evaluations.csv", "one.png")
+    ]
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [*(path.name for path in paths), "notes.txt"]
     )
@@ -181,10 +229,10 @@ def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     sweep = make_sweep(tickers=("AAPL",), seeds=1, days=40)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_results(tmp_path / "file", sweep.table, sweep.scores, sweep.predictions, {})
+        write_results(tmp_path / "file", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {})
     (tmp_path / "out" / "table.csv").mkdir(parents=True)
     with pytest.raises(UserError, match="cannot be written"):
-        write_results(tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, {})
+        write_results(tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {})
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -193,5 +241,7 @@ def test_nothing_is_written_if_a_figure_cannot_be_drawn(tmp_path):
     broken = Figure((1, 1))
     broken.text(0.5, 0.5, r"$\unknown{$")
     with pytest.raises(ValueError, match="unknown"):
-        write_results(tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, {"broken": broken})
+        write_results(
+            tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {"broken": broken}
+        )
     assert not (tmp_path / "out").exists()
