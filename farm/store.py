@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import safetensors.numpy
 
 from farm.base.config import canonical_json
 from farm.base.errors import UserError
+from farm.base.files import write_atomically
 from farm.base.model import State
 from farm.experiment import Result, TrialConfig
 from farm.training.fit import Epoch, History
@@ -220,19 +220,6 @@ class Store:
                 stream.write(content)
             return
         write_atomically(Path(path), content)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename: the file is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _tensors(arrays: State) -> bytes:
