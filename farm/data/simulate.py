@@ -75,7 +75,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from farm.base.types import Floats
-from farm.data.panel import load_closes
+from farm.data.door import load_closes
 from farm.data.surface import MATURITIES, MONEYNESS, Surfaces
 
 VERSION = 1  # raise it when a seed's surfaces change

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from farm.data import simulate as simulate_module
-from farm.data.panel import load_closes
+from farm.data.door import load_closes
 from farm.data.simulate import (
     ALPHA,
     BETA,
