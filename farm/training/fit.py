@@ -20,7 +20,7 @@ from farm.base.types import Windows
 from farm.models.network import Batch, Network
 from farm.training.checkpoint import Checkpoint, capture, restore
 
-EVALUATION_BATCH = 512  # samples of the validation block that are scored together
+EVALUATION_BATCH = 1024  # samples of the validation block that are scored together
 
 
 class TrainingConfig(Config):
