@@ -174,29 +174,30 @@ class Store:
         self._write(f"{folder}/{RECORD}", canonical_json(record).encode())
 
     def get(self, signature: str) -> Record | None:
-        """Read a finished trial; None if there is none or its files are torn."""
+        """Read a finished trial; None if there is none, or what is there is torn or not a result."""
         folder = f"{self._base}/trials/{signature}"
         try:
             stored = json.loads(self._read(f"{folder}/{RECORD}"))
             content = {name: self._read(f"{folder}/{name}") for name in (FORECAST, MODEL)}
-        except (FileNotFoundError, ValueError):
+            if any(hashlib.sha256(content[name]).hexdigest() != stored["files"][name] for name in content):
+                return None
+            history = stored["history"]
+            if history is not None:
+                epochs = tuple(Epoch(**epoch) for epoch in history["epochs"])
+                history = History(epochs, history["best_epoch"])
+            return Record(
+                signature=signature,
+                config=stored["config"],
+                metrics=stored["metrics"],
+                tags=stored["tags"],
+                oracles=tuple(stored["oracles"]),
+                history=history,
+                finished=stored["finished"],
+                levels={name: tuple(levels) for name, levels in stored["levels"].items()},
+                content=content[FORECAST],
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        if any(hashlib.sha256(content[name]).hexdigest() != stored["files"].get(name) for name in content):
-            return None
-        history = stored["history"]
-        if history is not None:
-            history = History(tuple(Epoch(**epoch) for epoch in history["epochs"]), history["best_epoch"])
-        return Record(
-            signature=signature,
-            config=stored["config"],
-            metrics=stored["metrics"],
-            tags=stored["tags"],
-            oracles=tuple(stored["oracles"]),
-            history=history,
-            finished=stored["finished"],
-            levels={name: tuple(levels) for name, levels in stored["levels"].items()},
-            content=content[FORECAST],
-        )
 
     def model_state(self, signature: str) -> State:
         """Read what a trial's model learnt.
