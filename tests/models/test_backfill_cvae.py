@@ -17,7 +17,9 @@ from search_spaces.backfill import SWEEP
 from tests.backfill_world import BETA, HIDDEN, market_dataset
 
 VARIANTS = {
-    row.name: {key.removeprefix("model."): value for key, value in row.values.items()}
+    row.name: {
+        key.removeprefix("model."): value for key, value in row.values.items() if key.startswith("model.")
+    }
     for row in SWEEP.variants
     if row.values["model.name"] == "backfill_cvae"
 }
