@@ -20,7 +20,7 @@ _ADVERSARIAL = {"model.masked_asset": "any"}
 _PRIOR = {"model.prior": "learned", "model.kl_weight": 0.01}
 # With betas to learn there is soon nothing but noise left. How soon was read off rolling folds of the
 # training and validation days, by RMSE and direction; the validation loss alone also counts widths.
-_SHORT = {"training.epochs": 8}
+_SHORT = {"training.epochs": 14}
 _AGAINST_COLLAPSE = {"model.kl_warmup": 10, "model.free_bits": 0.02}
 
 SWEEP = Sweep(
@@ -49,7 +49,7 @@ SWEEP = Sweep(
         Variant(name="cointegration+sees-peers-short", values=_SEES_PEERS | _COINTEGRATION | _SHORT),
         Variant(
             name="cointegration+prior-short",
-            values=_SEES_PEERS | _COINTEGRATION | _PRIOR | {"training.epochs": 12},
+            values=_SEES_PEERS | _COINTEGRATION | _PRIOR | {"training.epochs": 20},
         ),
         Variant(name="multitask+adversarial", values=_SEES_PEERS | _MULTITASK | _ADVERSARIAL),
         Variant(

@@ -248,6 +248,9 @@ class BackfillCVAE(LatentNetwork):
         width, self.dim = config.hidden_size, self.encoder.dim
         self.decoder = nn.Sequential(nn.Linear(width + self.dim, width), nn.ReLU())
         self.heads = nn.ModuleList(OrderedQuantiles(width, LEVELS) for _ in range(assets))
+        for parameter in self.heads.parameters():
+            # Small returns in a large spread: a head that starts at random leaves its noise in the median.
+            nn.init.zeros_(parameter)
         self.cointegration = Cointegration(self.dim, assets - 1, width) if config.cointegration else None
         self.kl_share = 1.0
         self.register_buffer("mean", torch.tensor(float(inputs.mean[0]), dtype=torch.float64))
