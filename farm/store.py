@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import safetensors.numpy
 
 from farm.base.config import canonical_json
 from farm.base.errors import UserError
+from farm.base.files import write_atomically
 from farm.base.model import State
 from farm.experiment import Result, TrialConfig
 from farm.training.fit import Epoch, History
@@ -174,29 +174,30 @@ class Store:
         self._write(f"{folder}/{RECORD}", canonical_json(record).encode())
 
     def get(self, signature: str) -> Record | None:
-        """Read a finished trial; None if there is none or its files are torn."""
+        """Read a finished trial; None if there is none, or what is there is torn or not a result."""
         folder = f"{self._base}/trials/{signature}"
         try:
             stored = json.loads(self._read(f"{folder}/{RECORD}"))
             content = {name: self._read(f"{folder}/{name}") for name in (FORECAST, MODEL)}
-        except (FileNotFoundError, ValueError):
+            if any(hashlib.sha256(content[name]).hexdigest() != stored["files"][name] for name in content):
+                return None
+            history = stored["history"]
+            if history is not None:
+                epochs = tuple(Epoch(**epoch) for epoch in history["epochs"])
+                history = History(epochs, history["best_epoch"])
+            return Record(
+                signature=signature,
+                config=stored["config"],
+                metrics=stored["metrics"],
+                tags=stored["tags"],
+                oracles=tuple(stored["oracles"]),
+                history=history,
+                finished=stored["finished"],
+                levels={name: tuple(levels) for name, levels in stored["levels"].items()},
+                content=content[FORECAST],
+            )
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        if any(hashlib.sha256(content[name]).hexdigest() != stored["files"].get(name) for name in content):
-            return None
-        history = stored["history"]
-        if history is not None:
-            history = History(tuple(Epoch(**epoch) for epoch in history["epochs"]), history["best_epoch"])
-        return Record(
-            signature=signature,
-            config=stored["config"],
-            metrics=stored["metrics"],
-            tags=stored["tags"],
-            oracles=tuple(stored["oracles"]),
-            history=history,
-            finished=stored["finished"],
-            levels={name: tuple(levels) for name, levels in stored["levels"].items()},
-            content=content[FORECAST],
-        )
 
     def model_state(self, signature: str) -> State:
         """Read what a trial's model learnt.
@@ -220,19 +221,6 @@ class Store:
                 stream.write(content)
             return
         write_atomically(Path(path), content)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename: the file is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with aside.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _tensors(arrays: State) -> bytes:

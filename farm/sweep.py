@@ -218,6 +218,8 @@ def load_sweep(name: str) -> tuple[str, Sweep]:
 
 def _list_sweeps(console: Console) -> None:
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)  # one line each
     for known, declared in sweeps().items():
         table.add_row(f"[bold]{known}[/bold]", declared.title)
     console.print(table)

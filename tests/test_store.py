@@ -89,3 +89,11 @@ def test_an_unusable_root_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_looking_makes_nothing(tmp_path: Path) -> None:
     assert Store(str(tmp_path / "absent")).get("abc") is None
     assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"files": []}', '{"files": {}, "history": 3}'])
+def test_a_record_that_is_none_is_no_trial(finished, tmp_path: Path, content: str) -> None:
+    store = Store(str(tmp_path)).open()
+    store.put("abc", *finished)
+    (tmp_path / "trials" / "abc" / RECORD).write_text(content)
+    assert store.get("abc") is None

@@ -69,6 +69,11 @@ def _versioned(value: Any) -> Any:
     return [_versioned(item) for item in value] if isinstance(value, tuple) else value
 
 
+def listed(value: Any) -> Any:
+    """Take a list, as JSON has it, for a tuple: a validator of tuple fields."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def canonical_json(value: Any) -> str:
     """Write a value as JSON in one way only: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

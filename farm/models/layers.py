@@ -37,7 +37,7 @@ class SinusoidalPositions(nn.Module):
 
 
 class OrderedQuantiles(nn.Module):
-    """Map a summary, (..., D), to quantiles, (..., Q), that cannot cross.
+    """Map a summary, (..., D), to quantiles, (..., Q) or (..., K, Q), that cannot cross.
 
     One output is the quantile of the level nearest to one half. The others stand apart from their
     inner neighbours by a softplus, which is never negative, so the order holds by construction
@@ -49,16 +49,19 @@ class OrderedQuantiles(nn.Module):
         D.
     levels
         The Q quantile levels, increasing.
+    targets
+        K, where one summary speaks of several targets; None for one target and no axis for it.
     """
 
-    def __init__(self, width: int, levels: Sequence[float]) -> None:
+    def __init__(self, width: int, levels: Sequence[float], targets: int | None = None) -> None:
         super().__init__()
         self.middle = min(range(len(levels)), key=lambda q: abs(levels[q] - 0.5))
-        self.linear = nn.Linear(width, len(levels))
+        self.shape = (len(levels),) if targets is None else (targets, len(levels))
+        self.linear = nn.Linear(width, math.prod(self.shape))
 
-    def forward(self, summary: Shaped[Tensor, "*N D"]) -> Shaped[Tensor, "*N Q"]:
+    def forward(self, summary: Shaped[Tensor, "*N D"]) -> Shaped[Tensor, "*M Q"]:
         """Give the quantiles in order of their levels."""
-        out = self.linear(summary)
+        out = self.linear(summary).unflatten(-1, self.shape)
         centre = out[..., self.middle : self.middle + 1]
         gaps = nn.functional.softplus(out)
         above = centre + gaps[..., self.middle + 1 :].cumsum(-1)

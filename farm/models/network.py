@@ -28,9 +28,30 @@ class Batch(NamedTuple):
         hidden = None if windows.hidden is None else torch.from_numpy(windows.hidden).to(device)
         return cls(torch.from_numpy(windows.x).to(device), torch.from_numpy(windows.y).to(device), hidden)
 
+    @property
+    def size(self) -> int:
+        """Count the samples."""
+        return len(self.x)
+
     def take(self, rows: Tensor) -> Batch:
         """Select samples."""
         return Batch(self.x[rows], self.y[rows], None if self.hidden is None else self.hidden[rows])
+
+
+class Sequences(NamedTuple):
+    """Every run of `length` days of one block on a device, days (N, F); only what is taken is copied."""
+
+    days: Tensor
+    length: int
+
+    @property
+    def size(self) -> int:
+        """Count the runs, N - length + 1."""
+        return len(self.days) - self.length + 1
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Select runs by their first day, (B, length, F)."""
+        return self.days[rows[:, None] + torch.arange(self.length, device=rows.device)]
 
 
 class NetworkConfig(ModelConfig):

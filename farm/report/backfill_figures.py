@@ -50,7 +50,7 @@ def latent_against_prior(latents: Mapping[str, Floats]) -> Figure:
         for colour, (name, z) in zip(COLOURS, latents.items(), strict=False):
             axis.hist(z[:, d], bins=list(bins), density=True, histtype="stepfilled", color=colour, alpha=0.3)
             axis.hist(z[:, d], bins=list(bins), density=True, histtype="step", color=colour, linewidth=1.2)
-            said.append(f"{name} {z[:, d].std():.2f}")
+            said.append(f"{name.split()[0]} {z[:, d].std():.2f}")
         axis.plot(line, prior, color=INK, linestyle="--", linewidth=1.2)
         axis.set_title(f"z{d}", loc="left", fontsize=10, color=INK, fontweight="bold")
         axis.text(0.98, 0.97, "sd\n" + "\n".join(said), transform=axis.transAxes, ha="right", va="top")

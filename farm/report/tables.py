@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from farm.base.errors import UserError
+from farm.base.files import write_atomically
 from farm.evaluation.metric import METRICS, metric_name
-from farm.store import Record, write_atomically
+from farm.store import Record
 
 FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
 _BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow"}

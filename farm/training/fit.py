@@ -7,16 +7,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Protocol
 
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from farm.base.config import Config
-from farm.base.search_space import Float, Int
+from farm.base.search_space import Choice, Float, Int
 from farm.base.types import Windows
 from farm.models.network import Batch, Network
+from farm.training.checkpoint import Checkpoint, capture, restore
+
+EVALUATION_BATCH = 1024  # samples of the validation block that are scored together
 
 
 class TrainingConfig(Config):
@@ -34,6 +38,8 @@ class TrainingConfig(Config):
         Samples a step.
     gradient_clip
         Largest norm of the gradient; a longer one is scaled down to it.
+    mixed_precision
+        Whether a GPU computes in bfloat16 where that is safe. A CPU never does.
     """
 
     epochs: Annotated[int, Int(1, 100_000)] = 100
@@ -41,6 +47,7 @@ class TrainingConfig(Config):
     learning_rate: Annotated[float, Float(1e-7, 1.0, log=True)] = 1e-3
     batch_size: Annotated[int, Int(1, 65_536, log=True)] = 64
     gradient_clip: Annotated[float, Float(1e-6, 1e6, log=True)] = 1.0
+    mixed_precision: Annotated[bool, Choice((False, True))] = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,20 @@ class Epoch:
 
 
 Report = Callable[[Epoch], None]
+
+
+class Samples(Protocol):
+    """A block on a device, whose samples are taken by number."""
+
+    @property
+    def size(self) -> int:
+        """Count the samples."""
+
+    def take(self, rows: Tensor) -> Any:
+        """Select samples; what comes is what the objective reads."""
+
+
+Objective = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,20 +104,24 @@ def reproducible(seed: int) -> Iterator[None]:
 
 def fit(
     network: Network,
-    train: Windows,
-    val: Windows,
+    train: Windows | Samples,
+    val: Windows | Samples,
     config: TrainingConfig,
     seed: int,
     report: Report = lambda epoch: None,
+    *,
+    objective: Objective | None = None,
+    resume: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
 ) -> History:
     """Teach a network and leave in it the weights of its best epoch.
 
     Parameters
     ----------
     network
-        Untrained, on the device where it is to be taught; changed in place.
+        On the device where it is to be taught; changed in place.
     train, val
-        Blocks to learn from and to stop on.
+        Blocks to learn from and to stop on; windows are put on the network's device.
     config
         How.
     seed
@@ -104,11 +129,18 @@ def fit(
         `reproducible`.
     report
         Called after each epoch.
+    objective
+        Gives the mean loss of what the blocks give; by default the network's own loss. In evaluation
+        mode it must draw nothing.
+    resume
+        Where an earlier call with the same arguments stood; this one goes on from there, to the bit.
+    keep
+        Called after each epoch with where training stands.
 
     Returns
     -------
     History
-        The learning curve.
+        The learning curve, with the epochs before `resume`.
 
     Raises
     ------
@@ -116,18 +148,21 @@ def fit(
         If a loss is NaN or infinite; the message has the epoch and the learning rate.
     """
     device = next(network.parameters()).device
-    samples, held_out = Batch.of(train, device), Batch.of(val, device)
+    samples, held_out = _on(train, device), _on(val, device)
+    objective = network.loss if objective is None else objective
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
     order = torch.Generator().manual_seed(seed)
     epochs: list[Epoch] = []
     best_loss, best_epoch, best_state = math.inf, 0, network.state_dict()
-    for number in range(1, config.epochs + 1):
-        started = time.perf_counter()
+    if resume is not None:
+        best_state = restore(resume, network, optimizer, order)
+        epochs = [Epoch(**epoch) for epoch in resume.record["epochs"]]
+        best_loss, best_epoch = resume.record["best_loss"], resume.record["best_epoch"]
+    while len(epochs) < config.epochs and len(epochs) - best_epoch < config.patience:
+        number, started = len(epochs) + 1, time.perf_counter()
         network.begin_epoch(number)
-        train_loss = _one_pass(network, optimizer, samples, config, order)
-        network.eval()
-        with torch.no_grad():
-            val_loss = float(network.loss(held_out))
+        train_loss = _one_pass(network, objective, optimizer, samples, config, order)
+        val_loss = _evaluate(network, objective, held_out, config)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise FloatingPointError(
                 f"the loss is not finite (train {train_loss}, validation {val_loss}) at epoch {number},"
@@ -138,29 +173,74 @@ def fit(
         if val_loss < best_loss:
             # state_dict() aliases the live weights, so it must be copied.
             best_loss, best_epoch, best_state = val_loss, number, copy.deepcopy(network.state_dict())
-        elif number - best_epoch >= config.patience:
-            break
+        if keep is not None:
+            tensors, record = capture(network, best_state, optimizer, order)
+            record |= {"epochs": [asdict(epoch) for epoch in epochs]}
+            keep(Checkpoint(tensors, record | {"best_loss": best_loss, "best_epoch": best_epoch}))
     network.load_state_dict(best_state)
     network.eval()
     return History(tuple(epochs), best_epoch)
 
 
+def _on(block: Windows | Samples, device: torch.device) -> Samples:
+    return Batch.of(block, device) if isinstance(block, Windows) else block
+
+
+def _precision(config: TrainingConfig, device: torch.device) -> torch.autocast:
+    enabled = config.mixed_precision and device.type == "cuda"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _evaluate(network: Network, objective: Objective, samples: Samples, config: TrainingConfig) -> float:
+    """Give the mean loss over samples in evaluation mode."""
+    network.eval()
+    device, total = next(network.parameters()).device, 0.0
+    with torch.no_grad(), _precision(config, device):
+        for rows in torch.split(torch.arange(samples.size, device=device), EVALUATION_BATCH):
+            total += float(objective(samples.take(rows))) * (len(rows) / samples.size)
+    return total
+
+
 def _one_pass(
     network: Network,
+    objective: Objective,
     optimizer: torch.optim.Optimizer,
-    samples: Batch,
+    samples: Samples,
     config: TrainingConfig,
     order: torch.Generator,
 ) -> float:
-    """Take one step for each batch; give the mean loss over samples."""
+    """Take one step for each batch; give the mean loss over samples.
+
+    A batch that a GPU has no room for is taken in two parts, or four and so on, whose gradients are
+    added up, and so are the batches after it.
+    """
     network.train()
-    count, device = len(samples.x), samples.x.device
-    total = torch.zeros((), device=device)
-    for rows in torch.split(torch.randperm(count, generator=order).to(device), config.batch_size):
-        optimizer.zero_grad(set_to_none=True)
-        loss = network.loss(samples.take(rows))
-        loss.backward()  # type: ignore[no-untyped-call]
+    device = next(network.parameters()).device
+    total, parts = torch.zeros((), device=device), 1
+    for rows in torch.split(torch.randperm(samples.size, generator=order).to(device), config.batch_size):
+        while True:
+            optimizer.zero_grad(set_to_none=True)
+            try:
+                loss = _gradient(objective, samples, rows, parts, _precision(config, device))
+                break
+            except torch.cuda.OutOfMemoryError:
+                if parts >= len(rows):
+                    raise
+                parts *= 2
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
         optimizer.step()
-        total += loss.detach() * len(rows)
-    return float(total) / count
+        total += loss * len(rows)
+    return float(total) / samples.size
+
+
+def _gradient(
+    objective: Objective, samples: Samples, rows: Tensor, parts: int, precision: torch.autocast
+) -> Tensor:
+    """Leave the gradient of a batch's mean loss in the parameters, and give that loss."""
+    total = torch.zeros((), device=rows.device)
+    for part in rows.chunk(parts):
+        with precision:
+            loss = objective(samples.take(part)) * (len(part) / len(rows))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total

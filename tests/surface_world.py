@@ -1,0 +1,48 @@
+"""A small world of surfaces: one level that reverts to its mean, a term structure and a smile."""
+
+import numpy as np
+
+from farm.base.types import Floats, SurfaceInputs
+from farm.data.day_vectors import day_vectors, surface_inputs
+from farm.models.surface_cvae import SurfaceCVAEConfig
+from farm.training.fit import reproducible
+
+MATURITIES = (1 / 12, 1 / 4, 1 / 2, 1.0, 2.0)
+MONEYNESS = tuple(np.log([0.7, 0.85, 1.0, 1.15, 1.3]))
+CONTEXT = 6
+SMALL = {"hidden_size": 8, "num_layers": 2, "latent_dim": 3}
+
+
+def surfaces(days: int, seed: int = 0, phi: float = 0.9) -> tuple[Floats, Floats]:
+    """Surfaces (N, 5, 5) and extra features (N, 3) whose skew and slope are the surfaces' own."""
+    rng = np.random.default_rng(seed)
+    level, tilt = np.zeros(days), np.zeros(days)
+    shocks = rng.normal(size=(days, 2))
+    for t in range(1, days):
+        level[t] = phi * level[t - 1] + 0.1 * shocks[t, 0]
+        tilt[t] = phi * tilt[t - 1] + 0.05 * shocks[t, 1]
+    k, years = np.array(MONEYNESS), np.array(MATURITIES)
+    smile = 0.3 * k**2 - 0.2 * k
+    log_iv = np.log(0.2) + level[:, None, None] + tilt[:, None, None] * np.log(years)[:, None] / 3 + smile
+    surface = np.exp(log_iv + 0.01 * rng.normal(size=(days, 5, 5)))
+    skew = (surface[:, 3, 1] + surface[:, 3, 3]) / 2 - surface[:, 3, 2]
+    slope = surface[:, 4, 2] - surface[:, 1, 2]
+    returns = -0.01 * shocks[:, 0] + 0.005 * rng.normal(size=days)
+    return surface, np.stack([returns, skew, slope], axis=1)
+
+
+def world(days: int = 120, context: int = CONTEXT, seed: int = 0) -> tuple[Floats, SurfaceInputs]:
+    surface, extra = surfaces(days, seed)
+    inputs = surface_inputs(surface, extra, context, MATURITIES, MONEYNESS)
+    return day_vectors(surface, extra, inputs), inputs
+
+
+def network(inputs: SurfaceInputs, seed: int = 0, stirred: bool = True, **fields: object):
+    """An untaught network; stirred, so that no head is at its neutral start."""
+    config = SurfaceCVAEConfig.make({**SMALL, "dropout": 0.0, **fields}, "model")
+    with reproducible(seed):
+        built = config.build(inputs)
+        if stirred:
+            for parameter in built.surface_head.parameters():
+                parameter.data.normal_(0, 0.3)
+    return built
