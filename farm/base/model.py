@@ -71,6 +71,7 @@ class ModelConfig(Config):
     study: ClassVar[str] = ""  # the one whose windows it can read; empty for any
     quantile_levels: ClassVar[tuple[float, ...]] = ()
 
+    @abstractmethod
     def build(self, inputs: Inputs) -> Model:
         """Make the untrained model.
 
@@ -79,7 +80,6 @@ class ModelConfig(Config):
         inputs
             The windows that it will see.
         """
-        raise NotImplementedError(f"{type(self).__name__} builds nothing")
 
 
 MODELS: Registry[type[ModelConfig]] = Registry("model")
