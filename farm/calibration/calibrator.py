@@ -72,9 +72,9 @@ class CalibratorConfig(Config):
     name: str
     takes_points: ClassVar[bool] = True  # a forecast without quantiles will do
 
+    @abstractmethod
     def build(self) -> Calibrator:
         """Make the calibrator, which has learnt nothing yet."""
-        raise NotImplementedError(f"{type(self).__name__} builds nothing")
 
 
 CALIBRATORS: Registry[type[CalibratorConfig]] = Registry("calibrator")
