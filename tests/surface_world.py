@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from farm.base.types import Floats, SurfaceInputs
+from farm.base.surfaces import SurfaceInputs
+from farm.base.types import Floats
 from farm.data.day_vectors import day_vectors, surface_inputs
 from farm.models.surface_cvae import SurfaceCVAEConfig
 from farm.training.fit import reproducible

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from farm.base.config import Config
 from farm.base.registry import Registry, resolve
+from farm.base.surfaces import Past, Paths
 from farm.base.types import Forecast, Inputs, Windows
 
 State = dict[str, npt.NDArray[Any]]
@@ -60,6 +61,26 @@ class Estimator(Model):
             Samples to learn from.
         val
             Later samples, for choosing a setting; a model without settings leaves them alone.
+        """
+
+
+class PathGenerator(Model):
+    """A model of surfaces that generates the days after what is known."""
+
+    @abstractmethod
+    def generate(self, past: Past, days: int, samples: int, seed: int) -> Paths:
+        """Generate paths of surfaces.
+
+        Parameters
+        ----------
+        past
+            What is known; the paths depend on it, on what was learnt and on the seed alone.
+        days
+            Days wanted, from the day after `past` on.
+        samples
+            Paths, S.
+        seed
+            Decides the draws; equal seeds give equal bits.
         """
 
 

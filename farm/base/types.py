@@ -94,43 +94,6 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class SurfaceInputs(Inputs):
-    """What a model of implied-volatility surfaces is told of its days.
-
-    A day is one row of F = W * H + E numbers: the logarithm of each cell's volatility, maturity by
-    maturity, then the extra features, the day's log return first. `features`, `mean` and `scale` say
-    how each was scaled; `lookback` is the length of the context, C.
-
-    Parameters
-    ----------
-    maturities
-        The W maturities, in years, increasing.
-    shapes
-        The extra features after the return as linear functions of the unscaled surface, (E - 1, W, H):
-        skew and slope. A generated day gets them from its generated surface, so that the two agree.
-    level
-        Row and column of the cell that stands for the whole surface.
-    log_moneyness
-        log(K/S) of the H columns, increasing; None for a grid in delta.
-    """
-
-    maturities: Floats
-    shapes: Floats
-    level: tuple[int, int]
-    log_moneyness: Floats | None = None
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Give W and H."""
-        return self.shapes.shape[1], self.shapes.shape[2]
-
-    @property
-    def extras(self) -> int:
-        """Count the extra features, E."""
-        return len(self.shapes) + 1
-
-
-@dataclass(frozen=True)
 class Forecast:
     """What a model says of a block of samples.
 

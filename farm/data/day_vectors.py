@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from farm.base.errors import UserError
-from farm.base.types import Floats, SurfaceInputs
+from farm.base.surfaces import SurfaceInputs
+from farm.base.types import Floats
 
 EXTRAS = ("return", "skew", "slope")
 

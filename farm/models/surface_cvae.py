@@ -19,7 +19,8 @@ from farm.base.errors import UserError
 from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Choice, Float, Int
-from farm.base.types import Forecast, Inputs, SurfaceInputs
+from farm.base.surfaces import SurfaceInputs
+from farm.base.types import Forecast, Inputs
 from farm.models.layers import OrderedQuantiles
 from farm.models.network import Batch, Network, NetworkConfig
 from farm.models.objectives import butterfly_gap, calendar_gap, gaussian_kl, pinball_costs
