@@ -18,9 +18,12 @@ import farm.studies  # noqa: F401  (these four register their components)
 from farm.base.config import Config, signature
 from farm.base.errors import UserError
 from farm.base.model import AnyModel, Estimator, State
-from farm.data.panel import Panel
+from farm.base.surfaces import SurfaceWindows
+from farm.base.types import Dataset
 from farm.models.network import Network
-from farm.studies.study import AnyStudy, Evaluation
+from farm.models.surface_cvae import SurfaceCVAE
+from farm.studies.study import AnyStudy, Evaluation, Source
+from farm.training.curriculum import CurriculumConfig, teach
 from farm.training.fit import Epoch, History, TrainingConfig, fit, reproducible
 
 
@@ -35,6 +38,8 @@ class TrialConfig(Config):
         The model or baseline.
     training
         How a network is taught; None for a model that fits itself.
+    curriculum
+        The phases of a model that is taught in phases; None for any other.
     seed
         Decides weights, batches and dropout; 0 for a model that draws nothing.
     """
@@ -44,6 +49,7 @@ class TrialConfig(Config):
     study: AnyStudy
     model: AnyModel
     training: TrainingConfig | None = None
+    curriculum: CurriculumConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
@@ -59,11 +65,17 @@ class TrialConfig(Config):
                 if self.training
                 else f"model {self.model.name}: a network needs training settings"
             )
+        if self.model.in_phases != (self.curriculum is not None):
+            raise UserError(
+                f"model {self.model.name}: a curriculum is for models that are taught in phases only"
+                if self.curriculum
+                else f"model {self.model.name}: it is taught in phases, so it needs a curriculum"
+            )
         return self
 
-    def signature(self, panel: Panel) -> str:
+    def signature(self, source: Source) -> str:
         """Name the trial; see `farm.base.config.signature`."""
-        return signature(self, self.study.data_digest(panel))
+        return signature(self, self.study.data_digest(source))
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,32 @@ def resolve_device(device: str) -> torch.device:
     )
 
 
+def _teach(
+    network: Network,
+    data: Dataset,
+    config: TrialConfig,
+    curriculum: CurriculumConfig,
+    training: TrainingConfig,
+    report: Callable[[Epoch], None],
+) -> History:
+    """Take a network through its curriculum; give one learning curve, its epochs counted on."""
+    assert isinstance(network, SurfaceCVAE)
+    assert isinstance(data.train, SurfaceWindows)
+    assert isinstance(data.val, SurfaceWindows)
+    epochs: list[Epoch] = []
+
+    def on_epoch(phase: str, epoch: Epoch) -> None:
+        epochs.append(replace(epoch, epoch=len(epochs) + 1))
+        report(epochs[-1])
+
+    phases = teach(network, data.train.block, data.val.block, curriculum, training, config.seed, on_epoch)
+    last = list(phases.values())[-1]
+    return History(tuple(epochs), len(epochs) - len(last.epochs) + last.best_epoch)
+
+
 def run(
     config: TrialConfig,
-    panel: Panel,
+    source: Source,
     *,
     device: str = "auto",
     report: Callable[[Epoch], None] = lambda epoch: None,
@@ -107,8 +142,8 @@ def run(
     ----------
     config
         The trial.
-    panel
-        Holds at least the tickers that the study reads.
+    source
+        Holds at least what the study reads.
     device
         ``auto``, ``cpu`` or ``cuda``; outside the signature.
     report
@@ -117,16 +152,16 @@ def run(
     Returns
     -------
     Result
-        Equal to the bit for equal config, panel and machine.
+        Equal to the bit for equal config, source and machine.
 
     Raises
     ------
     UserError
-        If the panel is too short for the study.
+        If the source is too short for the study.
     FloatingPointError
         If the loss diverges.
     """
-    data = config.study.dataset(panel)
+    data = config.study.dataset(source)
     started = time.perf_counter()
     with reproducible(config.seed):
         model = config.model.build(data.inputs)
@@ -134,7 +169,10 @@ def run(
         if isinstance(model, Network):
             assert config.training is not None  # held by TrialConfig
             model.to(resolve_device(device))
-            history = fit(model, data.train, data.val, config.training, config.seed, report)
+            if config.curriculum is None:
+                history = fit(model, data.train, data.val, config.training, config.seed, report)
+            else:
+                history = _teach(model, data, config, config.curriculum, config.training, report)
         elif isinstance(model, Estimator):
             model.fit(data.train, data.val)
         fitted = time.perf_counter()

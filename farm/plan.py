@@ -17,12 +17,24 @@ from farm.base.model import MODELS
 from farm.base.search_space import Choice, Float, Int, Range, Sweep, Variant
 from farm.base.types import Inputs
 from farm.data.panel import Panel
+from farm.data.surface import Surfaces
 from farm.experiment import TrialConfig
+from farm.studies.study import Source
+from farm.training.curriculum import CurriculumConfig
 from farm.training.fit import TrainingConfig
 
 Role = Literal["variant", "baseline"]
 # What has an option of its own, or makes a row what it is.
-_NOT_SET = {"study.name", "model.name", "study.ticker", "study.market", "study.peers", "seed"}
+_NOT_SET = {
+    "study.name",
+    "model.name",
+    "study.ticker",
+    "study.tickers",
+    "study.market",
+    "study.peers",
+    "seed",
+}
+WHOLE_PANEL = "all"  # stands for the ticker where a study reads all of them together
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Trial:
-    """One resolved trial and its place in the table."""
+    """One resolved trial and its place in the table.
+
+    Its `ticker` is that of its replicate: a ticker, ``"all"`` of a panel, or a record of surfaces.
+    """
 
     row: str
     role: Role
@@ -62,7 +77,7 @@ class Plan:
     name: str
     sweep: Sweep
     trials: tuple[Trial, ...]
-    panel: Panel
+    source: Source
 
     @property
     def signature(self) -> str:
@@ -75,15 +90,15 @@ class Plan:
         return tuple(dict.fromkeys(trial.row for trial in self.trials if trial.role == role))
 
 
-def make_plan(name: str, sweep: Sweep, panel: Panel, options: Options) -> Plan:
+def make_plan(name: str, sweep: Sweep, source: Source, options: Options) -> Plan:
     """Resolve a sweep into its trials and check each before any is run.
 
     Parameters
     ----------
     name, sweep
         The sweep.
-    panel
-        The whole panel; the plan keeps what its trials read.
+    source
+        The whole panel or record of surfaces; the plan keeps what its trials read.
     options
         What the user asks for beside.
 
@@ -100,10 +115,37 @@ def make_plan(name: str, sweep: Sweep, panel: Panel, options: Options) -> Plan:
     """
     common = {**sweep.common, **{k: v for k, v in sweep.quick.items() if "." in k and options.quick}}
     quick = sweep.quick if options.quick else {}
+    replicates, source = _replicates(sweep, source, options)
+    seeds = options.seeds or quick.get("seeds", sweep.seeds)
+    variants = _chosen(sweep.variants, options.variants)
+    rows: list[tuple[Role, Variant]] = [("baseline", row) for row in sweep.baselines]
+    rows += [("variant", row) for row in variants]
+    rows = _with_settings(rows, common | next(iter(replicates.values())), options, sweep.ranges)
+    trials = []
+    for role, row in rows:
+        for ticker, told in replicates.items():
+            base = _trial_config({**common, **told, **row.values}, f"{role} {row.name}")
+            for seed in range(seeds if base.model.trained else 1):
+                config = base if seed == 0 else base.model_copy(update={"seed": seed})
+                trials.append(Trial(row.name, role, ticker, config, config.signature(source)))
+    _check(trials, source)
+    return Plan(name, sweep, tuple(trials), source)
+
+
+def _replicates(sweep: Sweep, source: Source, options: Options) -> tuple[dict[str, dict[str, Any]], Source]:
+    """Name the replicates, with what the study is told of each, and cut the source to what is read."""
+    if sweep.replicate == "surfaces":
+        for option in ("tickers", "market", "peers"):
+            if getattr(options, option) is not None:
+                raise UserError(f"--{option}: this sweep reads surfaces: give --surface FILE, or nothing")
+        assert isinstance(source, Surfaces)  # what `farm.sweep` reads for such a sweep
+        return {source.source: {}}, source
+    assert isinstance(source, Panel)
     beside, companions = _companions(sweep, options)
-    own_panel = panel.source != "bundled"
+    own_panel = source.source != "bundled"
+    quick = sweep.quick if options.quick else {}
     wanted = options.tickers or (None if own_panel else quick.get("tickers", sweep.tickers))
-    tickers = wanted or tuple(ticker for ticker in panel.bars if ticker not in companions)
+    tickers = wanted or tuple(ticker for ticker in source.bars if ticker not in companions)
     for ticker in tickers:
         if ticker in companions:
             what = "the market itself" if sweep.market else "one of the peers"
@@ -111,26 +153,21 @@ def make_plan(name: str, sweep: Sweep, panel: Panel, options: Options) -> Plan:
                 f"ticker {ticker!r} is {what}: leave it out of --tickers or choose"
                 f" {'another --market' if sweep.market else 'other --peers'}"
             )
-    panel = panel.select((*tickers, *companions), *((None, None) if own_panel else (sweep.start, sweep.end)))
-    seeds = options.seeds or quick.get("seeds", sweep.seeds)
-    variants = _chosen(sweep.variants, options.variants)
-    common |= beside
-    rows: list[tuple[Role, Variant]] = [("baseline", row) for row in sweep.baselines]
-    rows += [("variant", row) for row in variants]
-    rows = _with_settings(rows, common, tickers[0], options, sweep.ranges)
-    trials = []
-    for role, row in rows:
-        for ticker in tickers:
-            base = _trial_config({**common, **row.values, "study.ticker": ticker}, f"{role} {row.name}")
-            for seed in range(seeds if base.model.trained else 1):
-                config = base if seed == 0 else base.model_copy(update={"seed": seed})
-                trials.append(Trial(row.name, role, ticker, config, config.signature(panel)))
-    _check(trials, panel)
-    return Plan(name, sweep, tuple(trials), panel)
+    source = source.select(
+        (*tickers, *companions), *((None, None) if own_panel else (sweep.start, sweep.end))
+    )
+    if sweep.replicate == "panel":
+        return {WHOLE_PANEL: {"study.tickers": tickers}}, source
+    return {ticker: {**beside, "study.ticker": ticker} for ticker in tickers}, source
 
 
 def _companions(sweep: Sweep, options: Options) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give what the study is told of the assets beside each ticker, and their names."""
+    if sweep.replicate == "panel":
+        for option in ("market", "peers"):
+            if getattr(options, option) is not None:
+                raise UserError(f"--{option}: this sweep reads its tickers together: give --tickers instead")
+        return {}, ()
     if sweep.market is not None:
         if options.peers is not None:
             raise UserError("--peers: this sweep reads a market, not peers: give --market instead")
@@ -151,7 +188,7 @@ def _chosen(variants: Sequence[Variant], names: tuple[str, ...] | None) -> list[
 
 
 def _trial_config(values: Mapping[str, Any], what: str) -> TrialConfig:
-    """Make a trial config from dotted keys; training settings reach trained models only."""
+    """Make a trial config from dotted keys; settings of training reach the models that are trained."""
     nested: dict[str, Any] = {}
     for key, value in values.items():
         *path, last = key.split(".")
@@ -159,9 +196,12 @@ def _trial_config(values: Mapping[str, Any], what: str) -> TrialConfig:
         for part in path:
             place = place.setdefault(part, {})
         place[last] = value
-    training = nested.pop("training", {})
-    if MODELS[nested["model"]["name"]].trained:
+    training, curriculum = nested.pop("training", {}), nested.pop("curriculum", {})
+    model = MODELS[nested["model"]["name"]]
+    if model.trained:
         nested["training"] = TrainingConfig.make(training, f"{what}: training")
+    if model.in_phases:
+        nested["curriculum"] = CurriculumConfig.make(curriculum, f"{what}: curriculum")
     return TrialConfig.make(nested, what)
 
 
@@ -178,15 +218,12 @@ def _keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _with_settings(
     rows: list[tuple[Role, Variant]],
     common: Mapping[str, Any],
-    ticker: str,
     options: Options,
     declared: Mapping[str, Range],
 ) -> list[tuple[Role, Variant]]:
     """Apply ``--set`` to every row that has the key, and draw ``--samples`` from the ranges."""
     fields = {
-        row.name: dict(
-            _keys(_trial_config({**common, **row.values, "study.ticker": ticker}, f"{role} {row.name}"))
-        )
+        row.name: dict(_keys(_trial_config({**common, **row.values}, f"{role} {row.name}")))
         for role, row in rows
     }
     everything = {key: info for known in fields.values() for key, info in known.items()}
@@ -260,7 +297,7 @@ def _draw(key: str, space: Range, sample: int) -> Any:
     return min(int(value), int(space.high)) if whole else value
 
 
-def _check(trials: Sequence[Trial], panel: Panel) -> None:
+def _check(trials: Sequence[Trial], source: Source) -> None:
     """Refuse doubled trials, and cut every dataset and build every model once."""
     seen: dict[str, Trial] = {}
     for trial in trials:
@@ -275,7 +312,7 @@ def _check(trials: Sequence[Trial], panel: Panel) -> None:
     for trial in trials:
         study = trial.config.study.model_dump_json()
         if study not in inputs:
-            inputs[study] = trial.config.study.dataset(panel).inputs
+            inputs[study] = trial.config.study.dataset(source).inputs
         model = (trial.config.model.model_dump_json(), study)
         if model not in built:
             trial.config.model.build(inputs[study])

@@ -48,6 +48,10 @@ class Record:
         Its learning curve; None for a model that fits itself.
     finished
         When it ended, seconds since 1970.
+    levels
+        Quantile levels of each evaluation.
+    items
+        The different items of the samples; see `farm.studies.study.Evaluation`.
     """
 
     signature: str
@@ -58,6 +62,7 @@ class Record:
     history: History | None
     finished: float
     levels: dict[str, tuple[float, ...]]
+    items: tuple[str, ...]
     content: bytes = dataclasses.field(repr=False)
 
     @cached_property
@@ -71,6 +76,8 @@ class Record:
     def forecast(self, name: str = "") -> pd.DataFrame:
         """Give the test block of one evaluation: date, actual, predicted and ``q05`` for each level.
 
+        Where samples have items, they are in the column ``item``.
+
         Parameters
         ----------
         name
@@ -82,6 +89,8 @@ class Record:
             "actual": arrays["actual"],
             "predicted": arrays[f"point:{name}"],
         }
+        if self.items:
+            columns["item"] = np.array(self.items)[arrays["items"]]
         for i, level in enumerate(self.levels[name]):
             columns[f"q{100 * level:02.0f}"] = arrays[f"quantiles:{name}"][:, i]
         return pd.DataFrame(columns)
@@ -150,6 +159,10 @@ class Store:
             "times": evaluation.times.astype("datetime64[D]").astype(np.int64),
             "actual": evaluation.actual,
         }
+        items = tuple(dict.fromkeys(evaluation.items))
+        if items:
+            code = {item: i for i, item in enumerate(items)}
+            arrays["items"] = np.array([code[item] for item in evaluation.items], dtype=np.int32)
         for name, forecast in evaluation.forecasts.items():
             arrays[f"point:{name}"] = forecast.point
             if forecast.quantiles is not None:
@@ -164,6 +177,7 @@ class Store:
             "oracles": evaluation.oracles,
             "history": None if result.history is None else dataclasses.asdict(result.history),
             "levels": {name: forecast.levels for name, forecast in evaluation.forecasts.items()},
+            "items": items,
             "finished": datetime.now(UTC).timestamp(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
@@ -194,6 +208,7 @@ class Store:
                 history=history,
                 finished=stored["finished"],
                 levels={name: tuple(levels) for name, levels in stored["levels"].items()},
+                items=tuple(stored["items"]),
                 content=content[FORECAST],
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

@@ -24,6 +24,7 @@ from farm.base.search_space import Sweep
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
     from farm.plan import Plan, Trial
     from farm.store import Record, Store
+    from farm.studies.study import Source
     from farm.tracking import Tracking
 
 PLAIN_WIDTH = 110  # of a log file; a terminal has its own
@@ -36,7 +37,6 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 class Runtime:
     """Where and how a sweep runs; outside every signature."""
 
-    data: Path | None
     storage: str
     tracking_uri: str
     concurrency: int | None
@@ -91,6 +91,13 @@ def sweep(
             help="Your own panel: parquet or CSV, long (date, ticker, open, high, low, close, volume)"
             " or yfinance's two-level columns.",
             show_default="the bundled panel",
+        ),
+    ] = None,
+    surface: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your own implied-volatility surfaces: npz or parquet, on any grid in moneyness or delta.",
+            show_default="the simulated ones",
         ),
     ] = None,
     seeds: Annotated[
@@ -166,16 +173,36 @@ def sweep(
         _list_sweeps(console)
         return
     declared_name, declared = load_sweep(name)
-    from farm.data.door import load_panel
     from farm.plan import Options, make_plan, parse_setting
 
     chosen = dict(parse_setting(text) for text in settings or ())
     if epochs is not None:
         chosen["training.epochs"] = epochs
     options = Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
-    runtime = Runtime(data, storage, tracking_uri, concurrency, address, dry_run, rerun)
-    plan = make_plan(declared_name, declared, load_panel(data, declared.panel), options)
+    runtime = Runtime(storage, tracking_uri, concurrency, address, dry_run, rerun)
+    plan = make_plan(declared_name, declared, read_source(declared, data, surface), options)
     raise typer.Exit(_run(plan, runtime, console))
+
+
+def read_source(declared: Sweep, data: Path | None = None, surface: Path | None = None) -> Source:
+    """Read what a sweep's study reads: the user's own file, or the sweep's bundled table.
+
+    Raises
+    ------
+    UserError
+        If the file is of the other kind, cannot be read or is not sound.
+    """
+    from farm.data.door import load_panel
+    from farm.data.simulate import simulate
+    from farm.data.surface import read_surfaces
+
+    if declared.replicate == "surfaces":
+        if data is not None:
+            raise UserError("--data: this sweep reads surfaces, not prices: give --surface instead")
+        return simulate().surfaces if surface is None else read_surfaces(surface)
+    if surface is not None:
+        raise UserError("--surface: this sweep reads prices, not surfaces: give --data instead")
+    return load_panel(data, declared.panel)
 
 
 def sweeps() -> dict[str, Sweep]:
@@ -312,7 +339,7 @@ def _execute(
 
         execute(
             missing,
-            plan.panel,
+            plan.source,
             store,
             on_event=on_event,
             concurrency=runtime.concurrency,

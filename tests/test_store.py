@@ -49,6 +49,18 @@ def test_holds_several_evaluations(finished, tmp_path: Path) -> None:
     assert "q05" not in record.forecast("s1")
 
 
+def test_keeps_what_each_sample_is_about(finished, tmp_path: Path) -> None:
+    config, result = finished
+    items = tuple(["b", "a", "c"][i % 3] for i in range(len(result.evaluation.actual)))
+    store = Store(str(tmp_path)).open()
+    store.put("abc", config, replace(result, evaluation=replace(result.evaluation, items=items)))
+    record = store.get("abc")
+    assert record is not None
+    assert tuple(record.forecast()["item"]) == items
+    with pytest.raises(ValueError, match="2 items"):
+        replace(result.evaluation, items=("a", "b"))
+
+
 @pytest.mark.parametrize("name", [FORECAST, MODEL, RECORD])
 @pytest.mark.parametrize("damage", ["absent", "empty", "cut", "flipped"])
 def test_a_torn_trial_is_no_trial(finished, tmp_path: Path, name: str, damage: str) -> None:

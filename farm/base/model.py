@@ -89,6 +89,7 @@ class ModelConfig(Config):
 
     name: str
     trained: ClassVar[bool] = False  # by the training loop, with a seed
+    in_phases: ClassVar[bool] = False  # those of a curriculum
     study: ClassVar[str] = ""  # the one whose windows it can read; empty for any
     quantile_levels: ClassVar[tuple[float, ...]] = ()
 

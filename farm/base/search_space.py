@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from annotated_types import Ge, GroupedMetadata, Le
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -79,6 +79,7 @@ class Choice:
 
 
 Range = Float | Int | Choice
+Replicate = Literal["ticker", "panel", "surfaces"]
 
 
 class _Declaration(BaseModel):
@@ -131,10 +132,13 @@ class Sweep(_Declaration):
     references
         The baselines, by name, that each variant's skill is measured against; the first one is
         the one to beat.
+    replicate
+        What the sweep is repeated on, beside seeds. ``ticker``: each of `tickers`, the asset whose
+        return is forecast or filled in. ``panel``: nothing; a study reads all of `tickers` together.
+        ``surfaces``: nothing; a study reads one record of implied-volatility surfaces.
     tickers, start, end
         The part of the bundled panel that is used; ``start`` and ``end`` are ISO dates, both
-        included. They do not apply to a user's own panel. A ticker is a replicate: the asset whose
-        return is forecast or filled in.
+        included. They do not apply to a user's own panel.
     market, peers
         What a study reads beside each ticker: a market index or the ticker's peers; one of the two.
     panel
@@ -161,7 +165,8 @@ class Sweep(_Declaration):
     variants: tuple[Variant, ...] = Field(min_length=1)
     baselines: tuple[Variant, ...] = Field(min_length=1)
     references: tuple[str, ...] = Field(min_length=1)
-    tickers: tuple[str, ...]
+    replicate: Replicate = "ticker"
+    tickers: tuple[str, ...] = ()
     market: str | None = None
     peers: tuple[str, ...] = ()
     panel: str = "equities_ohlcv"
@@ -178,8 +183,15 @@ class Sweep(_Declaration):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise UserError(f"sweep {self.title!r}: the name {doubled[0]!r} is used twice; rename one")
-        if (self.market is None) == (self.peers == ()):
-            raise UserError(f"sweep {self.title!r}: expected a market or peers, one of the two; give one")
+        companions = (self.market is not None) + (self.peers != ())
+        if companions != (self.replicate == "ticker"):
+            raise UserError(
+                f"sweep {self.title!r}: expected a market or peers, one of the two; give one"
+                if self.replicate == "ticker"
+                else f"sweep {self.title!r}: a market or peers stand beside tickers alone; leave them out"
+            )
+        if (self.tickers != ()) != (self.replicate != "surfaces"):
+            raise UserError(f"sweep {self.title!r}: expected tickers, or surfaces, one of the two")
         missing = set(self.references) - {row.name for row in self.baselines}
         if missing:
             raise UserError(

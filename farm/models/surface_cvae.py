@@ -78,6 +78,7 @@ class SurfaceCVAEConfig(NetworkConfig):
 
     name: Literal["surface_cvae"] = "surface_cvae"
     study: ClassVar[str] = "surface"
+    in_phases: ClassVar[bool] = True
     quantile_levels: ClassVar[tuple[float, ...]] = LEVELS
     variant: Annotated[Variant, Choice(("no_ex", "ex_no_loss", "ex_loss"))] = "ex_loss"
     prior: Annotated[Literal["standard", "learned"], Choice(("standard", "learned"))] = "standard"

@@ -96,7 +96,10 @@ def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.
     for trial in trials:
         record = records[trial.signature]
         key = _key(trial)
-        forecasts.append(record.forecast().assign(**key))
+        forecast = record.forecast().assign(**key)
+        if record.items:
+            forecast["ticker"] = forecast.pop("item")
+        forecasts.append(forecast)
         if record.history is not None:
             curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])
             curves.append(curve.assign(**key, best_epoch=record.history.best_epoch)[_CURVES])

@@ -25,7 +25,7 @@ from farm.evaluation.metric import evaluate
 from farm.evaluation.probes import asset_groups, ignores_peers, reliance
 from farm.evaluation.regimes import volatile_quarter
 from farm.models.network import LatentNetwork, Scenario
-from farm.studies.study import STUDIES, Evaluation, StudyConfig
+from farm.studies.study import STUDIES, Evaluation, PanelStudy
 
 ORACLES: tuple[Scenario, ...] = ("s1", "s2")  # scenarios that see the truth, on all days or on some
 
@@ -37,7 +37,7 @@ def _listed(value: Any) -> Any:
 
 @component(STUDIES)
 @final
-class BackfillStudy(StudyConfig):
+class BackfillStudy(PanelStudy):
     """Log return of the target on day T+1 from the days up to T and the peers' day T+1.
 
     Parameters
@@ -81,7 +81,7 @@ class BackfillStudy(StudyConfig):
         """Name the target and its peers."""
         return (self.ticker, *self.peers)
 
-    def dataset(self, panel: Panel) -> Dataset:
+    def cut(self, panel: Panel) -> Dataset:
         """Cut the windows; see `StudyConfig.dataset`."""
         try:
             table = channel_table({name: panel.bars[name] for name in self.tickers()})

@@ -14,12 +14,12 @@ from farm.data.features import FEATURE_SETS, daily_features, expand
 from farm.data.panel import Panel
 from farm.data.splits import Chronological
 from farm.data.windows import next_step_dataset
-from farm.studies.study import STUDIES, StudyConfig
+from farm.studies.study import STUDIES, PanelStudy
 
 
 @component(STUDIES)
 @final
-class ForecastStudy(StudyConfig):
+class ForecastStudy(PanelStudy):
     """Next-day log return, unscaled, from a window of daily features.
 
     Parameters
@@ -47,7 +47,7 @@ class ForecastStudy(StudyConfig):
         """Name the ticker and its market."""
         return (self.ticker, self.market)
 
-    def dataset(self, panel: Panel) -> Dataset:
+    def cut(self, panel: Panel) -> Dataset:
         """Cut the windows; see `StudyConfig.dataset`."""
         try:
             table = daily_features(panel.bars[self.ticker], panel.bars[self.market])

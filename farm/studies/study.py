@@ -14,7 +14,10 @@ from farm.base.model import Model
 from farm.base.registry import Registry, resolve
 from farm.base.types import Dataset, Dates, Floats, Forecast
 from farm.data.panel import Panel
+from farm.data.surface import Surfaces
 from farm.evaluation.metric import evaluate
+
+Source = Panel | Surfaces  # what a study cuts its blocks from
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Evaluation:
         Evaluations, among `forecasts`, that have seen the truth; they are shown, never ranked.
     arrays
         What pictures need beside the forecasts, by name, such as latents.
+    items
+        What each sample is about, B names, where a day has several: a cell of a surface, an asset.
+        Empty where each day has one sample. Verdicts treat an item as they treat a ticker.
 
     Raises
     ------
@@ -49,9 +55,12 @@ class Evaluation:
     tags: dict[str, str] = field(default_factory=dict)
     oracles: tuple[str, ...] = ()
     arrays: dict[str, Floats] = field(default_factory=dict)
+    items: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Hold the ranked forecast to honesty."""
+        """Hold the ranked forecast to honesty and the items to their number."""
+        if self.items and len(self.items) != len(self.actual):
+            raise ValueError(f"{len(self.items)} items, expected one for each of {len(self.actual)} samples")
         if "" not in self.forecasts or "" in self.oracles or not set(self.oracles) <= set(self.forecasts):
             raise ValueError(
                 f"forecasts {sorted(self.forecasts)} with oracles {self.oracles}: expected one named '',"
@@ -60,28 +69,23 @@ class Evaluation:
 
 
 class StudyConfig(Config):
-    """Config of a study, which is also the study: it cuts a panel into a trial's data."""
+    """Config of a study, which is also the study: it cuts its source into a trial's data."""
 
     name: str
 
     @abstractmethod
-    def tickers(self) -> tuple[str, ...]:
-        """Name the tickers whose bars are read."""
-
-    @abstractmethod
-    def dataset(self, panel: Panel) -> Dataset:
-        """Cut the panel into the blocks of one trial.
+    def dataset(self, source: Source) -> Dataset:
+        """Cut the source into the blocks of one trial.
 
         Raises
         ------
         UserError
-            If the panel is too short for the blocks.
+            If the source is too short for the blocks.
         """
 
-    def data_digest(self, panel: Panel) -> str:
-        """Digest what the study reads of a panel, and nothing else of it."""
-        text = " ".join(f"{ticker}={panel.bars[ticker].digest()}" for ticker in self.tickers())
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @abstractmethod
+    def data_digest(self, source: Source) -> str:
+        """Digest what the study reads of its source, and nothing else of it."""
 
     def evaluate(self, model: Model, data: Dataset) -> Evaluation:
         """Forecast and score the validation block, then the test block, which is read here."""
@@ -90,6 +94,34 @@ class StudyConfig(Config):
         forecast = model.predict(test)
         scores |= evaluate(forecast, test.truth, block="test")
         return Evaluation(scores, test.times, test.truth, {"": forecast})
+
+
+class PanelStudy(StudyConfig):
+    """A study that reads bars of a panel."""
+
+    @abstractmethod
+    def tickers(self) -> tuple[str, ...]:
+        """Name the tickers whose bars are read."""
+
+    @abstractmethod
+    def cut(self, panel: Panel) -> Dataset:
+        """Cut the panel into the blocks of one trial; see `StudyConfig.dataset`."""
+
+    def dataset(self, source: Source) -> Dataset:
+        """Cut the panel; see `cut`."""
+        return self.cut(_panel(source))
+
+    def data_digest(self, source: Source) -> str:
+        """Digest the bars of `tickers`."""
+        bars = _panel(source).bars
+        text = " ".join(f"{ticker}={bars[ticker].digest()}" for ticker in self.tickers())
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _panel(source: Source) -> Panel:
+    if not isinstance(source, Panel):
+        raise TypeError(f"got {type(source).__name__}, expected a panel of prices")
+    return source
 
 
 STUDIES: Registry[type[StudyConfig]] = Registry("study")

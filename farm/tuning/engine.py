@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from farm.base.errors import UserError
 from farm.base.search_space import Resources
-from farm.data.panel import Panel
 from farm.experiment import TrialConfig, run
 from farm.plan import Trial
 from farm.store import Store
+from farm.studies.study import Source
 from farm.training.fit import Epoch
 
 # Read by Ray when it is imported or started, hence set before.
@@ -48,7 +48,7 @@ class Event:
 
 def execute(
     trials: Sequence[Trial],
-    panel: Panel,
+    source: Source,
     store: Store,
     *,
     on_event: Callable[[Event], None],
@@ -64,7 +64,7 @@ def execute(
     ----------
     trials
         What to run, in this order as workers become free.
-    panel
+    source
         The data; a node holds one copy, shared by its workers.
     store
         Where the results go; on a cluster, a place that every node reaches.
@@ -100,7 +100,7 @@ def execute(
         with tempfile.TemporaryDirectory(prefix="farm-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(
-                    tune.with_parameters(_trainable, panel=panel, root=store.root),
+                    tune.with_parameters(_trainable, source=source, root=store.root),
                     {"cpu": resources.cpu, "gpu": gpu},
                 ),
                 param_space={
@@ -172,7 +172,7 @@ def check_address(address: str) -> None:
         ) from error
 
 
-def _trainable(setting: dict[str, Any], panel: Panel, root: str) -> None:
+def _trainable(setting: dict[str, Any], source: Source, root: str) -> None:
     """Run one trial in a worker and put its result into the store."""
     from ray import tune
 
@@ -181,7 +181,7 @@ def _trainable(setting: dict[str, Any], panel: Panel, root: str) -> None:
 
     config = TrialConfig.model_validate_json(setting["config"])
     try:
-        result = run(config, panel, report=report)
+        result = run(config, source, report=report)
         Store(root).put(setting["signature"], config, result)
     except Exception as error:  # noqa: BLE001  (one trial's fault must not end the sweep)
         where = traceback.extract_tb(error.__traceback__)[-1]

@@ -6,28 +6,27 @@ from functools import cache
 
 import pytest
 
-from farm.data.door import load_panel
-from farm.data.panel import Panel
 from farm.experiment import TrialConfig
 from farm.plan import Options, make_plan
-from farm.sweep import load_sweep, sweeps
+from farm.studies.study import Source
+from farm.sweep import load_sweep, read_source, sweeps
 
 pytestmark = pytest.mark.parametrize("name", list(sweeps()))
 
 
 @pytest.fixture
-def panel(name: str) -> Panel:
-    return _panel(sweeps()[name].panel)
+def source(name: str) -> Source:
+    return _source(sweeps()[name].replicate, sweeps()[name].panel, name)
 
 
 @cache
-def _panel(table: str) -> Panel:
-    return load_panel(table=table)
+def _source(replicate: str, table: str, name: str) -> Source:
+    return read_source(sweeps()[name])
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_resolves_and_repeats_no_signature(name: str, quick: bool, panel: Panel) -> None:
-    plan = make_plan(*load_sweep(name), panel, Options(quick=quick))
+def test_resolves_and_repeats_no_signature(name: str, quick: bool, source: Source) -> None:
+    plan = make_plan(*load_sweep(name), source, Options(quick=quick))
     signatures = [trial.signature for trial in plan.trials]
     assert len(set(signatures)) == len(signatures) > 0
     assert plan.rows("variant")
@@ -36,17 +35,17 @@ def test_resolves_and_repeats_no_signature(name: str, quick: bool, panel: Panel)
     assert roles == sorted(roles), "baselines come first, since variants are compared with them"
 
 
-def test_quick_is_smaller(name: str, panel: Panel) -> None:
-    quick, full = (make_plan(*load_sweep(name), panel, Options(quick=q)) for q in (True, False))
+def test_quick_is_smaller(name: str, source: Source) -> None:
+    quick, full = (make_plan(*load_sweep(name), source, Options(quick=q)) for q in (True, False))
     assert len(quick.trials) < len(full.trials)
 
 
-def test_configs_survive_json_with_their_signature(name: str, panel: Panel) -> None:
-    plan = make_plan(*load_sweep(name), panel, Options(quick=True))
+def test_configs_survive_json_with_their_signature(name: str, source: Source) -> None:
+    plan = make_plan(*load_sweep(name), source, Options(quick=True))
     for trial in plan.trials:
         again = TrialConfig.model_validate_json(trial.config.model_dump_json())
         assert again == trial.config
-        assert again.signature(plan.panel) == trial.signature
+        assert again.signature(plan.source) == trial.signature
 
 
 def test_loads_without_the_heavy_packages(name: str) -> None:

@@ -128,7 +128,7 @@ def test_report_protocol_cuts_where_the_report_does(closes: Panel) -> None:
 def test_known_answer_comes_out_of_the_study(closes: Panel) -> None:
     plan = make_plan(*REPORT, load_panel(table=REPORT[1].panel), Options(quick=True))
     trial = next(trial for trial in plan.trials if trial.row == "linear")
-    evaluation = run(trial.config, plan.panel).evaluation
+    evaluation = run(trial.config, plan.source).evaluation
     forecast = evaluation.forecasts[""].point
     returns = [np.log(closes.bars[name].close) for name in PEERS]
     rows = np.searchsorted(closes.bars[TARGET].dates, evaluation.times)
