@@ -29,7 +29,7 @@ _NOT_SET = {
     "study.name",
     "model.name",
     "study.ticker",
-    "study.tickers",
+    "study.assets",
     "study.market",
     "study.peers",
     "seed",
@@ -157,17 +157,12 @@ def _replicates(sweep: Sweep, source: Source, options: Options) -> tuple[dict[st
         (*tickers, *companions), *((None, None) if own_panel else (sweep.start, sweep.end))
     )
     if sweep.replicate == "panel":
-        return {WHOLE_PANEL: {"study.tickers": tickers}}, source
+        return {WHOLE_PANEL: {**beside, "study.assets": tickers}}, source
     return {ticker: {**beside, "study.ticker": ticker} for ticker in tickers}, source
 
 
 def _companions(sweep: Sweep, options: Options) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give what the study is told of the assets beside each ticker, and their names."""
-    if sweep.replicate == "panel":
-        for option in ("market", "peers"):
-            if getattr(options, option) is not None:
-                raise UserError(f"--{option}: this sweep reads its tickers together: give --tickers instead")
-        return {}, ()
     if sweep.market is not None:
         if options.peers is not None:
             raise UserError("--peers: this sweep reads a market, not peers: give --market instead")

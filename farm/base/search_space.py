@@ -141,6 +141,7 @@ class Sweep(_Declaration):
         included. They do not apply to a user's own panel.
     market, peers
         What a study reads beside each ticker: a market index or the ticker's peers; one of the two.
+        Beside a panel: the market index.
     panel
         The bundled table that is read.
     seeds
@@ -184,12 +185,13 @@ class Sweep(_Declaration):
         if doubled:
             raise UserError(f"sweep {self.title!r}: the name {doubled[0]!r} is used twice; rename one")
         companions = (self.market is not None) + (self.peers != ())
-        if companions != (self.replicate == "ticker"):
-            raise UserError(
-                f"sweep {self.title!r}: expected a market or peers, one of the two; give one"
-                if self.replicate == "ticker"
-                else f"sweep {self.title!r}: a market or peers stand beside tickers alone; leave them out"
-            )
+        if companions != (self.replicate != "surfaces") or (self.peers and self.replicate == "panel"):
+            expected = {
+                "ticker": "a market or peers, one of the two; give one",
+                "panel": "a market, and no peers beside it; give one",
+                "surfaces": "neither market nor peers, which stand beside tickers alone; leave them out",
+            }
+            raise UserError(f"sweep {self.title!r}: expected {expected[self.replicate]}")
         if (self.tickers != ()) != (self.replicate != "surfaces"):
             raise UserError(f"sweep {self.title!r}: expected tickers, or surfaces, one of the two")
         missing = set(self.references) - {row.name for row in self.baselines}

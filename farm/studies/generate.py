@@ -1,0 +1,199 @@
+"""Generative study: what a model knows of many assets' days, as a density and as a source of new ones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
+
+from farm.base.config import listed
+from farm.base.errors import UserError
+from farm.base.generative import (
+    Covariance,
+    Density,
+    Factors,
+    Imputer,
+    LatentBound,
+    LatentSpace,
+    Regimes,
+    ReturnWindows,
+    WindowGenerator,
+    returns_of,
+)
+from farm.base.model import Model
+from farm.base.registry import component
+from farm.base.search_space import Float, Int
+from farm.base.types import Dataset, Floats
+from farm.data.panel import Panel
+from farm.data.returns import hidden_entries, return_dataset, return_table
+from farm.data.splits import Chronological
+from farm.evaluation.covariance import covariance_scores, portfolio_scores
+from farm.evaluation.latent import collapse, kl_per_dimension
+from farm.evaluation.metric import evaluate, metric_name
+from farm.studies.study import STUDIES, Evaluation, PanelStudy
+
+BESIDE = {"hidden10": 0.1, "hidden50": 0.5}  # parts that are scored beside the ranked one
+BOUND_SAMPLES = 64
+TEST_BLOCK = 2  # its number among the blocks, and so the seed of its mask
+SEED = 0  # of everything that an evaluation draws
+
+
+@component(STUDIES)
+@final
+class GenerateStudy(PanelStudy):
+    """Daily log returns of all assets together.
+
+    Ranked is the imputation of entries hidden at random, as every model can do it. The likelihood, the
+    covariance and the generated windows are scored beside it, of each model that has them.
+
+    Parameters
+    ----------
+    market
+        The index: the first asset; regimes may be read off it, and no portfolio holds it.
+    assets
+        The other assets.
+    lookback
+        Days of a window, T.
+    hidden
+        Share of the entries that are hidden in the ranked evaluation.
+    split
+        How the days are cut into blocks.
+    """
+
+    name: Literal["generate"] = "generate"
+    market: str
+    assets: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=2)]
+    lookback: Annotated[int, Int(2, 250)] = 24
+    hidden: Annotated[float, Float(0.05, 0.8)] = 0.3
+    split: Chronological = Chronological()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> GenerateStudy:
+        doubled = [name for name in self.tickers() if self.tickers().count(name) > 1]
+        if doubled:
+            raise UserError(
+                f"asset {doubled[0]} is there twice among {', '.join(self.tickers())}: expected the market and"
+                " the assets, each once: correct --tickers or --market"
+            )
+        return self
+
+    def tickers(self) -> tuple[str, ...]:
+        """Name the market and the assets."""
+        return (self.market, *self.assets)
+
+    def cut(self, panel: Panel) -> Dataset:
+        """Cut the windows; see `StudyConfig.dataset`."""
+        table = return_table({name: panel.bars[name] for name in self.tickers()})
+        days = table.index.to_numpy().astype("datetime64[D]")
+        return return_dataset(table.to_numpy(), days, self.tickers(), self.lookback, self.split, self.hidden)
+
+    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
+        """Score the test block: the ranked imputation, and whatever else the model can do.
+
+        Likelihoods are of scaled returns, in nats a day: that of unscaled ones is lower by the same
+        number for every model. Metrics, by section: ``test/...`` and ``test/hidden10/...`` of
+        imputations; ``density``; ``bound``; ``covariance`` and ``portfolio``; ``generated``; ``factors``.
+        """
+        if not isinstance(model, Imputer):
+            raise TypeError(f"{type(model).__name__} fills no hidden entries, which ranks this study's models")
+        val, train = returns_of(data.val), returns_of(data.train)
+        scores = evaluate(model.predict(val), val.hidden_returns(val.mask), block="val")
+        if isinstance(model, Density):
+            scores["density/train"] = float(model.log_likelihood(train.rows, train.first).mean())
+            scores["density/val"] = float(model.log_likelihood(val.rows, val.first).mean())
+        test = returns_of(data.open_test())
+        actual = test.hidden_returns(test.mask)
+        forecasts = {"": model.predict(test)}
+        scores |= evaluate(forecasts[""], actual)
+        for part, share in BESIDE.items():
+            mask = hidden_entries(test.mask.shape, share, seed=TEST_BLOCK)
+            scores |= evaluate(model.forecast_hidden(test, mask), test.hidden_returns(mask), part=part)
+        arrays = _describe(model, test)
+        for described in (_density, _covariance, _generated):
+            found, kept = described(model, train, test)
+            scores |= found
+            arrays |= kept
+        if "loadings" in arrays:
+            systematic = (arrays["loadings"] ** 2).sum(axis=1)
+            share = systematic / (systematic + arrays["idiosyncratic"])
+            scores["factors/count"] = float(arrays["loadings"].shape[1])
+            scores |= {
+                f"factors/systematic_{name}": float(v) for name, v in zip(test.features, share, strict=True)
+            }
+        tags: dict[str, str] = {}
+        if isinstance(model, LatentSpace):
+            latents = model.encode(test.apart, SEED)
+            arrays |= {"latent/mean": latents.mean, "latent/sample": latents.sample}
+            scores["latent/kl"] = float(kl_per_dimension(latents).sum())
+            tags = {"latent collapsed": reason} if (reason := collapse(latents)) else {}
+        when, asset = np.nonzero(test.mask)
+        return Evaluation(
+            scores,
+            test.days[test.first :][when],
+            actual,
+            forecasts,
+            tags,
+            arrays=arrays,
+            items=tuple(test.features[a] for a in asset),
+        )
+
+
+Scored = tuple[dict[str, float], dict[str, Floats]]
+
+
+def _density(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
+    """Score the exact likelihood, or what bounds it, in nats a day."""
+    scores: dict[str, float] = {}
+    arrays: dict[str, Floats] = {}
+    if isinstance(model, Density):
+        arrays["density"] = model.log_likelihood(test.rows, test.first)
+        scores["density/log_likelihood"] = float(arrays["density"].mean())
+    if isinstance(model, LatentBound):
+        days = test.x.shape[1]
+        elbo, weighted = model.bound(test.apart, BOUND_SAMPLES, SEED)
+        scores |= {
+            "bound/elbo": float(elbo.mean() / days),
+            "bound/importance_weighted": float(weighted.mean() / days),
+            # A lower estimate of the gap, as the likelihood is not below the weighted bound.
+            "bound/gap": float((weighted - elbo).mean() / days),
+        }
+    return scores, arrays
+
+
+def _covariance(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
+    """Score the covariance, and the portfolio of the assets beside the market that is built on it."""
+    if not isinstance(model, Covariance):
+        return {}, {}
+    covariance = model.covariance()
+    scores = {metric_name("covariance", "", k): v for k, v in covariance_scores(covariance, test.block).items()}
+    unscaled = (covariance * np.outer(test.scale, test.scale))[1:, 1:]
+    returns = (test.block * test.scale + test.mean)[:, 1:]
+    found, daily = portfolio_scores(unscaled, returns)
+    scores |= {f"portfolio/{name}": value for name, value in found.items()}
+    return scores, {"covariance": covariance, "portfolio": daily}
+
+
+def _generated(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
+    """Score as many generated windows as the test block has, beside it."""
+    if not isinstance(model, WindowGenerator):
+        return {}, {}
+    from farm.evaluation.generative import generative_scores
+
+    drawn = model.draw(len(test.x), SEED)
+    found = generative_scores(test.x, drawn, train.x, SEED)
+    return {metric_name("generated", "", name): value for name, value in found.items()}, {
+        "generated": drawn[:64].astype(np.float32)
+    }
+
+
+def _describe(model: Model, test: ReturnWindows) -> dict[str, Floats]:
+    """Keep what pictures need of a model's inside."""
+    arrays: dict[str, Floats] = {}
+    if isinstance(model, Factors):
+        arrays |= {"loadings": model.loadings(), "idiosyncratic": model.idiosyncratic()}
+    if isinstance(model, Regimes):
+        arrays["regimes"] = model.probabilities(test.rows, 0)
+        arrays["regime_days"] = test.days.astype("datetime64[D]").astype(np.int64)
+        arrays["market"] = test.rows[:, 0] * test.scale[0] + test.mean[0]
+    return arrays
