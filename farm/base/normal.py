@@ -40,14 +40,17 @@ def normal_days(rows: Floats, mean: Floats, covariance: Floats) -> tuple[Floats,
     numpy.linalg.LinAlgError
         If a covariance is not positive definite.
     """
+    if covariance.ndim == 2 and not np.isnan(rows).any():  # one root serves all days
+        root = np.linalg.cholesky(covariance)
+        white = np.linalg.solve(root, (rows - mean).T)
+        constant = 2 * np.log(np.diag(root)).sum() + rows.shape[1] * log(2 * pi)
+        return -0.5 * ((white**2).sum(axis=0) + constant), rows, np.zeros_like(rows)
     parts = []
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
         m = mean if mean.ndim == 1 else mean[part]
         s = covariance if covariance.ndim == 2 else covariance[part]
         parts.append(_chunk(rows[part], m, s))
-    if not parts:
-        return np.zeros(0), np.zeros_like(rows), np.zeros_like(rows)
     density, filled, variance = (np.concatenate(column) for column in zip(*parts, strict=True))
     return density, filled, variance
 
@@ -116,7 +119,8 @@ class NormalRegimes:
         system = np.vstack([self.transition.T - np.eye(count), np.ones(count)])
         share: Floats = np.linalg.lstsq(system, np.r_[np.zeros(count), 1.0], rcond=None)[0]
         share = np.maximum(share, 0.0)
-        return share / share.sum()
+        share /= share.sum()
+        return share
 
     def emissions(self, rows: Floats) -> Floats:
         """Give the log density of the visible entries that the regimes are told from, (N, K)."""
@@ -199,8 +203,7 @@ class NormalRegimes:
 
     def state(self) -> State:
         """Give the law as arrays."""
-        arrays = {name: np.asarray(value) for name, value in vars(self).items() if value is not None}
-        return arrays
+        return {name: np.asarray(value) for name, value in vars(self).items() if value is not None}
 
     @classmethod
     def from_state(cls, state: State) -> NormalRegimes:

@@ -1,4 +1,4 @@
-"""How good a covariance matrix is for days it has not seen: its error, and the risk of what is built on it."""
+"""How good a covariance matrix is for later days: its error, and the risk of what is built on it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ def minimum_variance_weights(covariance: Floats) -> Floats:
     Markowitz 1952: ``w = inv(S) 1 / (1' inv(S) 1)``.
     """
     raw: Floats = np.linalg.solve(covariance, np.ones(len(covariance)))
-    return raw / raw.sum()
+    weights: Floats = raw / raw.sum()
+    return weights
 
 
 def correlation(covariance: Floats) -> Floats:
     """Turn a covariance into a correlation, (A, A)."""
     sd = np.sqrt(np.diag(covariance))
-    return covariance / np.outer(sd, sd)
+    scaled: Floats = covariance / np.outer(sd, sd)
+    return scaled
 
 
 def covariance_scores(covariance: Floats, days: Floats) -> dict[str, float]:

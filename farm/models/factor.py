@@ -13,24 +13,9 @@ from farm.base.normal import NormalModel, NormalRegimes, normal_days
 from farm.base.registry import component
 from farm.base.search_space import Choice, Float, Int
 from farm.base.types import Floats, Inputs, Windows
-from farm.models.linear_gaussian import FactorLaw, Noise, learn_factors, principal_factors
+from farm.models.linear_gaussian import FactorLaw, Noise, learn_factors, principal_factors, require_fewer
 
 LEAST_DAYS = 3  # with which a component is still a component
-
-
-def require_fewer(count: int, inputs: Inputs, what: str) -> None:
-    """Refuse as many factors as assets.
-
-    Raises
-    ------
-    UserError
-        If there are.
-    """
-    if count >= len(inputs.features):
-        raise UserError(
-            f"{what}: got {count} factors for {len(inputs.features)} assets, expected fewer factors than"
-            " assets: lower model.factors"
-        )
 
 
 class FactorModel(NormalModel, Factors):
@@ -106,7 +91,7 @@ class FactorConfig(GenerativeConfig):
 
     def build(self, inputs: Inputs) -> FactorModel:
         """Make the model."""
-        require_fewer(self.factors, inputs, "model factor")
+        require_fewer(self.factors, inputs.features, self.name)
         return FactorModel(self, inputs.lookback)
 
 
@@ -207,5 +192,5 @@ class PpcaMixtureConfig(GenerativeConfig):
 
     def build(self, inputs: Inputs) -> PpcaMixture:
         """Make the model."""
-        require_fewer(self.factors, inputs, "model ppca_mixture")
+        require_fewer(self.factors, inputs.features, self.name)
         return PpcaMixture(self, inputs.lookback)

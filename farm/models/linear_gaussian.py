@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from farm.base.errors import UserError
 from farm.base.types import Floats
 
 Noise = Literal["own", "equal"]
@@ -68,6 +69,21 @@ class FactorLaw:
         distance = (weight * shock**2).sum(axis=1) - (pull * mean).sum(axis=1)
         log_density: Floats = -0.5 * (distance + determinant + visible.sum(axis=1) * log(2 * pi))
         return mean, covariance, log_density
+
+
+def require_fewer(count: int, assets: tuple[str, ...], model: str) -> None:
+    """Refuse as many factors as assets.
+
+    Raises
+    ------
+    UserError
+        If there are.
+    """
+    if count >= len(assets):
+        raise UserError(
+            f"model {model}: got {count} factors for {len(assets)} assets, expected fewer factors than"
+            " assets: lower model.factors"
+        )
 
 
 def principal_factors(mean: Floats, covariance: Floats, count: int) -> FactorLaw:

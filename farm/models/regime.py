@@ -62,8 +62,8 @@ class RegimeModel(NormalModel, Regimes):
         days = chance.sum(axis=0)
         if (days < 2).any():
             raise UserError(
-                f"model regime: a regime is left with {days.min():.1f} of {len(rows)} days, expected 2 or more:"
-                " lower model.regimes"
+                f"model regime: a regime is left with {days.min():.1f} of {len(rows)} days, expected 2 or"
+                " more: lower model.regimes"
             )
         mean = (chance.T @ rows) / days[:, None]
         covariance = np.stack(
@@ -111,7 +111,9 @@ def _chain(rows: Floats, count: int, restarts: int) -> tuple[Floats, Floats, Flo
             )
             chain.startprob_ = np.full(count, 1 / count)
             leave = (1 - STAY) / max(count - 1, 1)
-            chain.transmat_ = np.full((count, count), leave) + np.eye(count) * (STAY - leave if count > 1 else 1)
+            chain.transmat_ = np.full((count, count), leave) + np.eye(count) * (
+                STAY - leave if count > 1 else 1
+            )
             score = float(chain.fit(rows).score(rows))
             if score > best_score:
                 best, best_score = chain, score

@@ -73,8 +73,8 @@ class GenerateStudy(PanelStudy):
         doubled = [name for name in self.tickers() if self.tickers().count(name) > 1]
         if doubled:
             raise UserError(
-                f"asset {doubled[0]} is there twice among {', '.join(self.tickers())}: expected the market and"
-                " the assets, each once: correct --tickers or --market"
+                f"asset {doubled[0]} is there twice among {', '.join(self.tickers())}: expected the market"
+                " and the assets, each once: correct --tickers or --market"
             )
         return self
 
@@ -96,7 +96,9 @@ class GenerateStudy(PanelStudy):
         imputations; ``density``; ``bound``; ``covariance`` and ``portfolio``; ``generated``; ``factors``.
         """
         if not isinstance(model, Imputer):
-            raise TypeError(f"{type(model).__name__} fills no hidden entries, which ranks this study's models")
+            raise TypeError(
+                f"{type(model).__name__} fills no hidden entries, which ranks this study's models"
+            )
         val, train = returns_of(data.val), returns_of(data.train)
         scores = evaluate(model.predict(val), val.hidden_returns(val.mask), block="val")
         if isinstance(model, Density):
@@ -166,7 +168,9 @@ def _covariance(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scor
     if not isinstance(model, Covariance):
         return {}, {}
     covariance = model.covariance()
-    scores = {metric_name("covariance", "", k): v for k, v in covariance_scores(covariance, test.block).items()}
+    scores = {
+        metric_name("covariance", "", k): v for k, v in covariance_scores(covariance, test.block).items()
+    }
     unscaled = (covariance * np.outer(test.scale, test.scale))[1:, 1:]
     returns = (test.block * test.scale + test.mean)[:, 1:]
     found, daily = portfolio_scores(unscaled, returns)
