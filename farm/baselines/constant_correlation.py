@@ -70,7 +70,7 @@ class ConstantCorrelation(Estimator, Imputer, Density, Covariance, WindowGenerat
                 raise RuntimeError(f"GARCH of {name} did not converge on {len(column)} training days")
             params.append(found)
         self._params = np.array(params).T
-        self._start = np.var(block.block, axis=0)
+        self._start = np.asarray(block.block.var(axis=0))
         self._correlation = np.eye(len(params))
         mean, self._variances, _ = self._filter(block.block)
         self._correlation = np.corrcoef((block.block - mean) / np.sqrt(self._variances), rowvar=False)
@@ -90,7 +90,7 @@ class ConstantCorrelation(Estimator, Imputer, Density, Covariance, WindowGenerat
         mean, omega, alpha, beta = self._params
         variances, squares = np.empty_like(rows), (rows - mean) ** 2
         variance = self._start
-        broken = np.isnan(rows).any(axis=1).tolist()
+        broken = [bool(np.isnan(row).any()) for row in rows]
         for day in range(len(rows)):
             variances[day] = variance
             if broken[day]:

@@ -10,11 +10,13 @@ from math import log, pi
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from farm.base.errors import UserError
 from farm.base.types import Floats
 
 Noise = Literal["own", "equal"]
+Mask = npt.NDArray[np.bool_]
 LEAST_NOISE = 1e-4  # of a variance of 1: an asset that the factors explain whole has no likelihood
 
 
@@ -123,12 +125,17 @@ def learn_factors(rows: Floats, count: int, noise: Noise) -> FactorLaw:
         return principal_factors(rows.mean(axis=0), np.cov(rows, rowvar=False, bias=True), count)
     from sklearn.decomposition import FactorAnalysis  # slow to import
 
-    found = FactorAnalysis(count, tol=1e-4 * len(rows), max_iter=2000, svd_method="lapack").fit(rows)
+    found = FactorAnalysis(count, tol=1e-6 * len(rows), max_iter=2000, svd_method="lapack").fit(rows)
     return FactorLaw(found.mean_, found.components_.T, np.maximum(found.noise_variance_, LEAST_NOISE))
 
 
 def em_factors(
-    rows: Floats, count: int, noise: Noise, steps: int = 500, tolerance: float = 1e-5
+    rows: Floats,
+    count: int,
+    noise: Noise,
+    steps: int = 500,
+    tolerance: float = 1e-5,
+    start: FactorLaw | None = None,
 ) -> tuple[FactorLaw, Floats]:
     """Learn the law by expectation and maximisation over the visible entries.
 
@@ -148,6 +155,8 @@ def em_factors(
         Most steps.
     tolerance
         It stops when a step adds less than this to the likelihood, in nats a day.
+    start
+        Where it begins; by default at the principal factors, with each hidden entry at its mean.
 
     Returns
     -------
@@ -158,10 +167,11 @@ def em_factors(
         never falls.
     """
     visible = ~np.isnan(rows)
-    seen = visible.sum(axis=0)
-    mean = np.nansum(rows, axis=0) / seen
-    filled = np.where(visible, rows, mean)
-    law = principal_factors(mean, np.cov(filled, rowvar=False, bias=True), count)
+    if start is None:
+        mean = np.nansum(rows, axis=0) / visible.sum(axis=0)
+        filled = np.where(visible, rows, mean)
+        start = principal_factors(mean, np.cov(filled, rowvar=False, bias=True), count)
+    law = start
     z, spread, density = law.posterior(rows)
     likelihoods = [float(density.mean())]
     known = np.where(visible, rows, 0.0)
@@ -174,7 +184,7 @@ def em_factors(
     return law, np.array(likelihoods)
 
 
-def _maximise(known: Floats, visible: Floats, z: Floats, spread: Floats, noise: Noise) -> FactorLaw:
+def _maximise(known: Floats, visible: Mask, z: Floats, spread: Floats, noise: Noise) -> FactorLaw:
     """Regress each asset, on the days it is visible, on the factors and a constant.
 
     Parameters

@@ -16,7 +16,7 @@ from farm.base.search_space import Choice, Int
 from farm.base.types import Floats, Inputs, Windows
 
 RIDGE = 1e-3  # on a variance of 1: a regime of few days keeps a covariance that can be inverted
-STAY = 0.95  # chance of staying in a regime, where the search for a chain begins
+STAY = 0.95  # beyond what chance would keep in a regime, where the search for a chain begins
 
 
 class RegimeModel(NormalModel, Regimes):
@@ -110,10 +110,7 @@ def _chain(rows: Floats, count: int, restarts: int) -> tuple[Floats, Floats, Flo
                 random_state=seed,
             )
             chain.startprob_ = np.full(count, 1 / count)
-            leave = (1 - STAY) / max(count - 1, 1)
-            chain.transmat_ = np.full((count, count), leave) + np.eye(count) * (
-                STAY - leave if count > 1 else 1
-            )
+            chain.transmat_ = STAY * np.eye(count) + (1 - STAY) / count
             score = float(chain.fit(rows).score(rows))
             if score > best_score:
                 best, best_score = chain, score
