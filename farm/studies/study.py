@@ -35,6 +35,8 @@ class Evaluation:
         Evaluations, among `forecasts`, that have seen the truth; they are shown, never ranked.
     arrays
         What pictures need beside the forecasts, by name, such as latents.
+    items
+        What each truth is of, (B,), where one day has several, such as the asset; empty otherwise.
 
     Raises
     ------
@@ -49,6 +51,7 @@ class Evaluation:
     tags: dict[str, str] = field(default_factory=dict)
     oracles: tuple[str, ...] = ()
     arrays: dict[str, Floats] = field(default_factory=dict)
+    items: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Hold the ranked forecast to honesty."""
