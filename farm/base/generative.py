@@ -239,6 +239,22 @@ class LatentSpace(Model):
         """Give the named parts that add up to `decode`, each (B, T, A); empty where it has no parts."""
 
 
+@dataclass(frozen=True)
+class GradientMoments:
+    """Mean and variance of a stochastic gradient over its draws, (P,) each, P parameters."""
+
+    mean: Floats
+    variance: Floats
+
+
+class NoisyGradients(Model):
+    """A model whose gradient can be estimated in several ways, all with one expectation."""
+
+    @abstractmethod
+    def gradient_moments(self, windows: Floats, repeats: int, seed: int) -> dict[str, GradientMoments]:
+        """Estimate the gradient on the last days of windows, (B, T, A), many times by each estimator."""
+
+
 class Regimes(Model):
     """A model of regimes that follow each other."""
 

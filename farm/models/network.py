@@ -61,7 +61,7 @@ class NetworkConfig(ModelConfig):
 
 
 class Network(nn.Module, Model):
-    """A neural forecaster."""
+    """A neural model."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
@@ -69,6 +69,18 @@ class Network(nn.Module, Model):
 
     def begin_epoch(self, epoch: int) -> None:
         """Hear that a pass over the training block begins, counted from 1; most networks need not know."""
+
+    def state(self) -> State:
+        """Give the weights; see `Model.state`."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+    def load_state(self, state: State) -> None:
+        """Take weights back; see `Model.load_state`."""
+        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
+
+
+class ForecastNetwork(Network):
+    """A network that forecasts windows."""
 
     @abstractmethod
     def forecast(self, x: Tensor) -> Forecast:
@@ -83,16 +95,8 @@ class Network(nn.Module, Model):
         self.train(was_training)
         return forecast
 
-    def state(self) -> State:
-        """Give the weights; see `Model.state`."""
-        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
-    def load_state(self, state: State) -> None:
-        """Take weights back; see `Model.load_state`."""
-        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
-
-
-class PointNetwork(Network):
+class PointNetwork(ForecastNetwork):
     """A network with one output per sample, taught by the mean squared error."""
 
     @abstractmethod
@@ -108,7 +112,7 @@ class PointNetwork(Network):
         return Forecast(point=self(x).cpu().numpy().astype(np.float64))
 
 
-class QuantileNetwork(Network):
+class QuantileNetwork(ForecastNetwork):
     """A network with ordered quantiles per sample, taught by the pinball loss.
 
     It computes in the unit of the first feature, the target's own return, as the windows are scaled;
@@ -149,7 +153,7 @@ class QuantileNetwork(Network):
 Scenario = Literal["s1", "s2", "s3", "s4"]
 
 
-class LatentNetwork(Network):
+class LatentNetwork(ForecastNetwork):
     """A network that forecasts a hidden target through a latent, which can be had in several ways.
 
     The scenarios of one taught network, by what the latent of the target's day T+1 has seen:

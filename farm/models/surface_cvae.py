@@ -22,7 +22,7 @@ from farm.base.search_space import Choice, Float, Int
 from farm.base.surfaces import SurfaceInputs
 from farm.base.types import Forecast, Inputs
 from farm.models.layers import OrderedQuantiles
-from farm.models.network import Batch, Network, NetworkConfig
+from farm.models.network import Batch, ForecastNetwork, NetworkConfig
 from farm.models.objectives import butterfly_gap, calendar_gap, gaussian_kl, pinball_costs
 
 LEVELS = (0.05, 0.5, 0.95)
@@ -172,7 +172,7 @@ class DayEncoder(nn.Module):
 
 
 @final
-class SurfaceCVAE(Network):
+class SurfaceCVAE(ForecastNetwork):
     """Conditional VAE with memory (Sohn, Lee & Yan 2015, NeurIPS 28; Chung et al. 2015, NeurIPS 28).
 
     An encoder LSTM reads context and truth and gives a latent of each day ahead from the days up to
