@@ -285,3 +285,4 @@ class GenerativeConfig(ModelConfig):
     """Config of a model of the generative study."""
 
     study: ClassVar[str] = "generate"
+    quantile_levels: ClassVar[tuple[float, ...]] = LEVELS

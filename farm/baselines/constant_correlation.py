@@ -70,7 +70,7 @@ class ConstantCorrelation(Estimator, Imputer, Density, Covariance, WindowGenerat
                 raise RuntimeError(f"GARCH of {name} did not converge on {len(column)} training days")
             params.append(found)
         self._params = np.array(params).T
-        self._start = np.asarray(block.block.var(axis=0))
+        self._start = np.var(block.block, axis=0, keepdims=True)[0]
         self._correlation = np.eye(len(params))
         mean, self._variances, _ = self._filter(block.block)
         self._correlation = np.corrcoef((block.block - mean) / np.sqrt(self._variances), rowvar=False)

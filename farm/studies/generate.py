@@ -16,6 +16,7 @@ from farm.base.generative import (
     Imputer,
     LatentBound,
     LatentSpace,
+    NoisyGradients,
     Regimes,
     ReturnWindows,
     WindowGenerator,
@@ -24,17 +25,21 @@ from farm.base.generative import (
 from farm.base.model import Model
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
-from farm.base.types import Dataset, Floats
+from farm.base.types import Dataset, Floats, Latents
 from farm.data.panel import Panel
 from farm.data.returns import hidden_entries, return_dataset, return_table
 from farm.data.splits import Chronological
 from farm.evaluation.covariance import covariance_scores, portfolio_scores
-from farm.evaluation.latent import collapse, kl_per_dimension
+from farm.evaluation.generative import generative_scores
+from farm.evaluation.latent import active_units, collapse, kl_per_dimension
 from farm.evaluation.metric import evaluate, metric_name
 from farm.studies.study import STUDIES, Evaluation, PanelStudy
 
 BESIDE = {"hidden10": 0.1, "hidden50": 0.5}  # parts that are scored beside the ranked one
 BOUND_SAMPLES = 64
+GRADIENT_WINDOWS, GRADIENT_REPEATS = 64, 200
+COVARIANCE_WINDOWS = 4000  # that stand for the covariance of a generator which states none
+WALK = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 TEST_BLOCK = 2  # its number among the blocks, and so the seed of its mask
 SEED = 0  # of everything that an evaluation draws
 
@@ -125,10 +130,16 @@ class GenerateStudy(PanelStudy):
             }
         tags: dict[str, str] = {}
         if isinstance(model, LatentSpace):
-            latents = model.encode(test.apart, SEED)
-            arrays |= {"latent/mean": latents.mean, "latent/sample": latents.sample}
+            latents = model.encode(test.x, SEED)
             scores["latent/kl"] = float(kl_per_dimension(latents).sum())
+            scores["latent/active_units"] = float(active_units(latents.mean))
             tags = {"latent collapsed": reason} if (reason := collapse(latents)) else {}
+            arrays |= _latent_arrays(model, latents, test)
+        if isinstance(model, NoisyGradients):
+            moments = model.gradient_moments(train.x[:GRADIENT_WINDOWS], GRADIENT_REPEATS, SEED)
+            scores |= {
+                f"gradient/{name}_variance": float(found.variance.sum()) for name, found in moments.items()
+            }
         when, asset = np.nonzero(test.mask)
         return Evaluation(
             scores,
@@ -165,9 +176,13 @@ def _density(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
 
 def _covariance(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
     """Score the covariance, and the portfolio of the assets beside the market that is built on it."""
-    if not isinstance(model, Covariance):
+    if isinstance(model, Covariance):
+        covariance = model.covariance()
+    elif isinstance(model, WindowGenerator):
+        drawn = model.draw(COVARIANCE_WINDOWS, SEED + 1)
+        covariance = np.cov(drawn.reshape(-1, drawn.shape[2]), rowvar=False)
+    else:
         return {}, {}
-    covariance = model.covariance()
     scores = {
         metric_name("covariance", "", k): v for k, v in covariance_scores(covariance, test.block).items()
     }
@@ -182,8 +197,6 @@ def _generated(model: Model, train: ReturnWindows, test: ReturnWindows) -> Score
     """Score as many generated windows as the test block has, beside it."""
     if not isinstance(model, WindowGenerator):
         return {}, {}
-    from farm.evaluation.generative import generative_scores
-
     drawn = model.draw(len(test.x), SEED)
     found = generative_scores(test.x, drawn, train.x, SEED)
     return {metric_name("generated", "", name): value for name, value in found.items()}, {
@@ -197,7 +210,31 @@ def _describe(model: Model, test: ReturnWindows) -> dict[str, Floats]:
     if isinstance(model, Factors):
         arrays |= {"loadings": model.loadings(), "idiosyncratic": model.idiosyncratic()}
     if isinstance(model, Regimes):
+        # Over the whole record; what lies before the test block is where its laws were learnt.
         arrays["regimes"] = model.probabilities(test.rows, 0)
         arrays["regime_days"] = test.days.astype("datetime64[D]").astype(np.int64)
         arrays["market"] = test.rows[:, 0] * test.scale[0] + test.mean[0]
     return arrays
+
+
+def _latent_arrays(model: LatentSpace, latents: Latents, test: ReturnWindows) -> dict[str, Floats]:
+    """Keep the latents of the test windows, walks along them, and one window taken apart.
+
+    ``latent/walk`` is what is decoded, (D, W, T, A), where one dimension goes through `WALK` and the
+    others stand at the mean of the posterior means. The window is the wildest one.
+    """
+    dimensions = latents.mean.shape[1]
+    places = np.tile(latents.mean.mean(axis=0), (dimensions, len(WALK), 1))
+    places[np.arange(dimensions), :, np.arange(dimensions)] = WALK
+    walk = model.decode(places.reshape(-1, dimensions))
+    wildest = int(np.argmax((test.x**2).mean(axis=(1, 2))))
+    z = latents.mean[wildest : wildest + 1]
+    parts = {"real": test.x[wildest], "decoded": model.decode(z)[0]}
+    parts |= {f"part/{name}": part[0] for name, part in model.components(z).items()}
+    arrays = {
+        "latent/mean": latents.mean,
+        "latent/logvar": latents.logvar,
+        "latent/sample": latents.sample,
+        "latent/walk": walk.reshape(dimensions, len(WALK), *walk.shape[1:]),
+    }
+    return arrays | {f"window/{name}": value for name, value in parts.items()}
