@@ -70,10 +70,11 @@ class ConstantCorrelation(Estimator, Imputer, Density, Covariance, WindowGenerat
                 raise RuntimeError(f"GARCH of {name} did not converge on {len(column)} training days")
             params.append(found)
         self._params = np.array(params).T
-        self._start = np.var(block.block, axis=0, keepdims=True)[0]
+        self._start = block.block.var(axis=0)
         self._correlation = np.eye(len(params))
         mean, self._variances, _ = self._filter(block.block)
-        self._correlation = np.corrcoef((block.block - mean) / np.sqrt(self._variances), rowvar=False)
+        shocks = (block.block - mean) / np.sqrt(self._variances)
+        self._correlation = np.asarray(np.corrcoef(shocks, rowvar=False))
 
     def _filter(self, rows: Floats) -> tuple[Floats, Floats, Floats]:
         """Run the variances over days from the beginning of the record, (N, A), NaN where hidden.

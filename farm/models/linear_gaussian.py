@@ -125,7 +125,7 @@ def learn_factors(rows: Floats, count: int, noise: Noise) -> FactorLaw:
         return principal_factors(rows.mean(axis=0), np.cov(rows, rowvar=False, bias=True), count)
     from sklearn.decomposition import FactorAnalysis  # slow to import
 
-    found = FactorAnalysis(count, tol=1e-6 * len(rows), max_iter=2000, svd_method="lapack").fit(rows)
+    found = FactorAnalysis(count, tol=1e-5 * len(rows), max_iter=2000, svd_method="lapack").fit(rows)
     return FactorLaw(found.mean_, found.components_.T, np.maximum(found.noise_variance_, LEAST_NOISE))
 
 
