@@ -80,7 +80,8 @@ class SurfaceBootstrap(SurfaceEstimator):
         starts = len(self._changes) - self.block + 1
         moves = np.exp(self._changes[:starts, self.level].astype(np.float64) - self._growth[0, self.level])
         last: Floats = past.surface[rows].reshape(len(rows), -1)[:, self.level].astype(np.float64)
-        return last[:, None] * moves
+        levels: Floats = last[:, None] * moves
+        return levels
 
     def state(self) -> State:
         """Give log changes, (N - 1, G), growth, (L, G), and returns, (N - 1,)."""
