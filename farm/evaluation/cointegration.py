@@ -31,36 +31,8 @@ from farm.base.types import Floats
 Method = Literal["adf", "engle_granger"]
 Mask = npt.NDArray[np.bool_]
 
-LAMBDA = 0.94  # RiskMetrics' daily decay
 LEVEL = 0.05
 MIN_DAYS = 60  # fewer tell nothing about a unit root
-DAYS_A_YEAR = 252
-
-
-def ewma_volatility(returns: Floats, decay: float = LAMBDA) -> Floats:
-    """Give exponentially weighted volatility from returns up to each day.
-
-    Parameters
-    ----------
-    returns
-        Daily log returns, (..., T), no NaN; give a longer series than is tested and cut afterwards, so
-        that the first days have a past.
-    decay
-        Weight of a return relative to the next day's, in (0, 1).
-
-    Returns
-    -------
-    Floats
-        (..., T), per square root of a year: the root of the weighted mean of squared returns up to and
-        with that day, weights ``decay**age`` over their sum, so nothing is assumed before the first.
-    """
-    from scipy.signal import lfilter  # slow to import
-
-    squares = np.asarray(returns, dtype=np.float64) ** 2
-    weighted = lfilter([1.0], [1.0, -decay], squares, axis=-1)
-    weight = (1 - decay ** np.arange(1, squares.shape[-1] + 1)) / (1 - decay)
-    volatility: Floats = np.sqrt(DAYS_A_YEAR * weighted / weight)
-    return volatility
 
 
 def cointegration_p_values(cells: Floats, volatility: Floats, method: Method = "adf") -> Floats:
@@ -71,7 +43,7 @@ def cointegration_p_values(cells: Floats, volatility: Floats, method: Method = "
     cells
         Implied volatility, (T, C), no NaN, consecutive days.
     volatility
-        EWMA volatility of the same days, (T,), not constant.
+        EWMA volatility of the same days, (T,), not constant; see `farm.data.volatility`.
     method
         Which p-values; see the module. Lags are chosen by AIC, at most 12 (T / 100)**0.25.
 
