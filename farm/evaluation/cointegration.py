@@ -77,7 +77,8 @@ def cointegration_p_values(cells: Floats, volatility: Floats, method: Method = "
         if residual.std() < 1e-7 * spread:
             p_values[c] = 0.0
         elif method == "adf":
-            p_values[c] = adfuller(residual)[1]
+            lags = chosen_lags(residual, constant=True)
+            p_values[c] = adfuller(residual, lags, autolag=None, result_object=False)[1]
         else:
             p_values[c] = _engle_granger(residual)
     return p_values
@@ -88,8 +89,36 @@ def _engle_granger(residual: Floats) -> float:
     from statsmodels.tsa.adfvalues import mackinnonp
     from statsmodels.tsa.stattools import adfuller
 
-    statistic = adfuller(residual, regression="n")[0]
+    lags = chosen_lags(residual, constant=False)
+    statistic = adfuller(residual, lags, "n", autolag=None, result_object=False)[0]
     return float(mackinnonp(statistic, regression="c", N=2))
+
+
+def chosen_lags(series: Floats, constant: bool) -> int:
+    """Choose the lags of a Dickey-Fuller regression by AIC, as statsmodels does, from one decomposition.
+
+    The candidates are nested, so the squared errors of all of them come from one QR decomposition;
+    statsmodels fits each anew, which takes twenty times as long for five years.
+
+    Parameters
+    ----------
+    series
+        (T,).
+    constant
+        Whether the regression has one.
+    """
+    days = len(series)
+    most = min(int(np.ceil(12 * (days / 100) ** 0.25)), days // 2 - constant - 1)
+    changes = np.diff(series)
+    target = changes[most:]
+    first = [np.ones(len(target))] if constant else []
+    lagged = [changes[most - lag : len(changes) - lag] for lag in range(1, most + 1)]
+    design = np.column_stack([*first, series[most:-1], *lagged])
+    explained = (np.linalg.qr(design)[0].T @ target) ** 2
+    fewest = constant + 1
+    left = target @ target - np.cumsum(explained)[fewest - 1 :]
+    criterion = len(target) * np.log(left) + 2 * np.arange(fewest, fewest + most + 1)
+    return int(criterion.argmin())
 
 
 class Preservation(NamedTuple):
