@@ -41,7 +41,7 @@ from farm.training.curriculum import CurriculumConfig
 from farm.training.rollout import DeploymentConfig, generate_paths, require_no_gap
 
 SIX_MONTHS = 180  # days of the plan's third gate: two passes of 90
-VAL_STRIDE, CALIBRATION_STRIDE = 126, 42  # days between the starts of generated stretches there
+VAL_STRIDE, CALIBRATION_STRIDE = 126, 63  # days between the starts of generated stretches there
 IN_SAMPLE = "in-sample-crisis"
 
 Generate = Callable[[int, int], Paths]  # given the row of the first day and the days wanted
@@ -168,7 +168,7 @@ class SurfaceStudy(StudyConfig):
         flats = {part: flatten(made) for part, made in stretches.items()}
         ranked = flats[""]
         forecasts = {part: flat.forecast for part, flat in flats.items()}
-        forecasts["conformal"] = conformal.apply(ranked.forecast, ranked.lead)
+        forecasts["conformal"] = self._mended(conformal, stretches[""])
         for part, flat in flats.items():
             found = path_scores(flat, cells, self.offset, regimes, part)
             if part == "overlap":  # its passes are its own, not slices of the calendar
@@ -212,12 +212,27 @@ class SurfaceStudy(StudyConfig):
         scores |= path_scores(flatten(half), (), self.offset, {}, "six-month", "val")
         scores["val/violations"] = _violations(flatten(tried))
         scores["val/six-month/violations"] = _violations(flatten(half))
+        passes = [scores.get(f"val/six-month/pass{number}/rmse") for number in (1, 2)]
+        if passes[0] and passes[1]:
+            scores["val/six-month/degradation"] = passes[1] / passes[0]
         scores |= cointegration_scores(half, volatility, regimes, "val")
-        kept = flatten(
-            _stretches(calibration, self.days, CALIBRATION_STRIDE, self._ways(model, calibration)[""])
-        )
-        conformal = LeadTimeConformal.fit(kept.forecast, kept.truth, kept.lead)
+        kept = _stretches(calibration, self.days, CALIBRATION_STRIDE, self._ways(model, calibration)[""])
+        conformal, flat = LeadTimeConformal(), flatten(kept)
+        conformal.learn(flat.forecast, flat.truth, flat.lead, len(kept))
         return scores | self._in_sample(model, data, train), conformal
+
+    def _mended(self, conformal: LeadTimeConformal, stretches: list[Stretch]) -> Forecast:
+        """Widen the intervals of each stretch by what calibration and the stretches before it needed."""
+        mended = []
+        for flat in map(flatten, ([stretch] for stretch in stretches)):
+            mended.append(conformal.apply(flat.forecast, flat.lead))
+            weight = max(round(self.days / CALIBRATION_STRIDE), 1)  # as often as calibration paths begin
+            conformal.learn(flat.forecast, flat.truth, flat.lead, 1, weight)
+        return Forecast(
+            np.concatenate([forecast.point for forecast in mended]),
+            np.concatenate([forecast.quantiles for forecast in mended if forecast.quantiles is not None]),
+            mended[0].levels,
+        )
 
     def _in_sample(self, model: Model, data: Dataset, train: SurfaceWindows) -> dict[str, float]:
         """Score the last crisis among the training days, which the model has learnt from."""
