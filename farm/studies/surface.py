@@ -19,7 +19,8 @@ from farm.calibration.lead_time import LeadTimeConformal
 from farm.data.splits import Blocks, SurfaceSplit
 from farm.data.surface import Surfaces
 from farm.data.surface_windows import cell_names, surface_dataset
-from farm.evaluation.cointegration import Mask, ewma_volatility
+from farm.data.volatility import ewma_volatility
+from farm.evaluation.cointegration import Mask
 from farm.evaluation.intervals import violations
 from farm.evaluation.metric import evaluate
 from farm.evaluation.paths import (
