@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farm.base.types import Floats
+from farm.evaluation.significance import resampled_weights
 
 LEVEL = 0.05
 FEWEST_DAYS = 10  # with fewer there is nothing to resample
 RESAMPLES = 1000
+DEVIATION = (0.85, 1.0)  # of a resample, in that of the days; see `stepwise_p_values`
 
 
 class ConfidenceSet(NamedTuple):
@@ -105,14 +107,16 @@ def stepwise_p_values(
 ) -> Floats:
     """Give the p-value of each model against a reference, adjusted for all that were tried.
 
-    The best model has the p-value of Hansen's SPA test of all models, the next one that of the models
-    without the best, and so on down, never below the one before (Romano & Wolf 2005 with Hansen's
-    recentring: Hsu, Hsu & Kuan 2010, Journal of Empirical Finance 17, 471-484). A model is in the
-    answer of `step_m` where its p-value is below the level.
+    The best model has the p-value of the SPA test of all models, the next one that of the models without
+    the best, and so on down, never below the one before (Romano & Wolf 2005 with Hansen's recentring:
+    Hsu, Hsu & Kuan 2010, Journal of Empirical Finance 17, 471-484). A model is in the answer of `step_m`
+    where its p-value is below the level.
 
-    The test of `arch.bootstrap.SPA` compares mean loss differences as they are, so one noisy model would
-    hide all others; here each is divided by its standard deviation first, as Hansen does.
-    ``arch.bootstrap.StepM`` is not used: it fails where all models are superior.
+    The statistic is the mean gain over its standard deviation. ``arch.bootstrap.SPA`` compares plain
+    means, so that one noisy model hides all others. In a resample the deviation is taken anew, as Romano &
+    Wolf advise, but held between 85 % and all of that of the days: with a fixed one, the best of 50 equal
+    models is "better" in 9 % of worlds of 120 days, at 5 %, since a model that is lucky also looks steady;
+    with a free one, a single wild day takes all power.
 
     Parameters
     ----------
@@ -158,24 +162,24 @@ def stepwise_p_values(
 
 def _step_down(gain: Floats, block: int, resamples: int, seed: int) -> Floats:
     """Give the adjusted p-values of gains over the reference, (D, K) to (K,); none is constant."""
-    from arch.bootstrap import SPA  # takes a second to import
-
-    if block < 1:
-        raise ValueError(f"block of {block} days, expected at least 1")
-    scaled = gain / gain.std(axis=0)
-    test = SPA(np.zeros(len(gain)), -scaled, block_size=block, reps=resamples, seed=np.random.default_rng(seed))
-    statistic = scaled.mean(axis=0)
-    p_values = np.ones(len(statistic))
-    rest = np.ones(len(statistic), dtype=np.bool_)
-    so_far = 0.0
-    for k in np.argsort(-statistic, kind="stable"):
-        if statistic[k] <= 0:
-            break
-        test.subset(rest)
-        test.compute()
-        so_far = p_values[k] = max(so_far, float(test.pvalues["consistent"]))
-        rest[k] = False
-    return p_values
+    days = len(gain)
+    weights = resampled_weights(days, resamples=resamples, seed=seed, block=block)
+    mean, deviation = gain.mean(axis=0), gain.std(axis=0)
+    centred = (gain - mean) / deviation
+    statistic = mean / deviation
+    drawn = weights @ centred / days
+    drawn_deviation = np.sqrt(np.maximum(weights @ centred**2 / days - drawn**2, 0.0))
+    drawn_deviation = np.clip(drawn_deviation, *DEVIATION)
+    # A model far below the reference cannot be the best by luck: it stays where it is.
+    error = drawn.std(axis=0)
+    far_below = statistic < -error * math.sqrt(2 * math.log(math.log(days)))
+    luck = drawn / drawn_deviation + np.where(far_below, statistic, 0.0)
+    best_first = np.argsort(-statistic, kind="stable")
+    # Column j: the luck of the best of the models from the j-th on.
+    best_luck = np.maximum.accumulate(luck[:, best_first[::-1]], axis=1)[:, ::-1]
+    p_values = np.empty(len(statistic))
+    p_values[best_first] = np.maximum.accumulate((best_luck >= statistic[best_first]).mean(axis=0))
+    return np.where(statistic > 0, p_values, 1.0)
 
 
 def model_confidence_set(
@@ -209,7 +213,7 @@ def model_confidence_set(
     """
     losses = np.asarray(losses, dtype=np.float64)
     if losses.ndim != 2 or block < 1:
-        raise ValueError(f"losses {losses.shape} and block {block}: expected (D, K) and at least 1")
+        raise ValueError(f"losses {losses.shape} and block {block}: expected (D, K) and at least a day")
     p_values = np.full(losses.shape[1], np.nan)
     tried, known = _common_days(losses)
     if len(known) >= FEWEST_DAYS and len(tried) > 0:
@@ -228,7 +232,9 @@ def _confidence_p_values(losses: Floats, block: int, resamples: int, seed: int) 
     if losses.shape[1] == 1:
         return np.ones(1)
     # T_max, since T_R needs the memory of K x K series.
-    test = MCS(losses, LEVEL, reps=resamples, block_size=block, method="max", seed=np.random.default_rng(seed))
+    test = MCS(
+        losses, LEVEL, reps=resamples, block_size=block, method="max", seed=np.random.default_rng(seed)
+    )
     test.compute()
     p_values: Floats = test.pvalues["Pvalue"].sort_index().to_numpy(dtype=np.float64)
     return p_values
