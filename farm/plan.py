@@ -305,6 +305,8 @@ def _check(trials: Sequence[Trial], source: Source) -> None:
     inputs: dict[str, Inputs] = {}
     built = set()
     for trial in trials:
+        if trial.config.curriculum is not None:
+            trial.config.study.check(trial.config.curriculum, source)
         study = trial.config.study.model_dump_json()
         if study not in inputs:
             inputs[study] = trial.config.study.dataset(source).inputs

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import search_spaces
+from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, PLAIN_WIDTH, run
 from farm.base.errors import UserError, nearest
 from farm.base.search_space import Sweep
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
     from farm.store import Record, Store
     from farm.studies.study import Source
     from farm.tracking import Tracking
-
-PLAIN_WIDTH = 110  # of a log file; a terminal has its own
-EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -397,22 +395,7 @@ def _show_trials(plan: Plan, store: Store, console: Console) -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
-    command = typer.main.get_command(app)
-    try:
-        code = command.main(standalone_mode=False)
-    except UserError as error:
-        _complain(str(error))
-    except typer.Abort:
-        sys.exit(EXIT_INTERRUPTED)
-    except typer.TyperException as error:
-        _complain(" ".join(error.format_message().split()))
-    else:
-        sys.exit(code or 0)
-
-
-def _complain(message: str) -> None:
-    print(f"farm: {message}", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
+    sys.exit(run(app, "python -m farm.sweep"))
 
 
 if __name__ == "__main__":

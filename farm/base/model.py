@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from farm.base.config import Config
 from farm.base.registry import Registry, resolve
 from farm.base.surfaces import Past, Paths
-from farm.base.types import Forecast, Inputs, Windows
+from farm.base.types import Floats, Forecast, Inputs, Windows
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -81,6 +81,22 @@ class PathGenerator(Model):
             Paths, S.
         seed
             Decides the draws; equal seeds give equal bits.
+        """
+
+
+class ReturnsOracle(PathGenerator):
+    """A generator that can also be told the returns to come: to see what knowing them would be worth."""
+
+    @abstractmethod
+    def generate_knowing(self, past: Past, future_returns: Floats, samples: int, seed: int) -> Paths:
+        """Generate paths of surfaces along given returns, flagged as those of an oracle.
+
+        Parameters
+        ----------
+        past, samples, seed
+            See `generate`.
+        future_returns
+            Daily log returns of the days to generate, (days,).
         """
 
 

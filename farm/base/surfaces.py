@@ -32,12 +32,15 @@ class SurfaceInputs(Inputs):
         Row and column of the cell that stands for the whole surface.
     log_moneyness
         log(K/S) of the H columns, increasing; None for a grid in delta.
+    delta
+        Call delta of the H columns, increasing; None for a grid in moneyness.
     """
 
     maturities: Floats
     shapes: Floats
     level: tuple[int, int]
     log_moneyness: Floats | None = None
+    delta: Floats | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -98,6 +101,11 @@ class SurfaceWindows(Windows):
     def block(self) -> Floats:
         """Give the scaled days of the block alone, (N - first, F)."""
         return self.past.vectors[self.first :]
+
+    @property
+    def with_context(self) -> Floats:
+        """Give the scaled days of the block and the C before it, from which its first days follow."""
+        return self.past.vectors[max(self.first - self.x.shape[1], 0) :]
 
     def before(self, row: int) -> Past:
         """Give what is known before a row of `past`."""

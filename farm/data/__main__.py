@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from farm.base.errors import UserError
+from farm.base.command_line import run
 from farm.data.sources import TICKERS, fetch
 
 app = typer.Typer(
@@ -67,21 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     int
         Exit code: 0, or 2 for a user's mistake.
     """
-    try:
-        return (
-            app(
-                (sys.argv[1:] if arguments is None else arguments) or ["--help"],
-                prog_name="python -m farm.data",
-                standalone_mode=False,
-            )
-            or 0
-        )
-    except UserError as error:
-        line = str(error)
-    except typer.TyperException as error:
-        line = f"{' '.join(error.format_message().split())} (--help lists what there is)"
-    typer.echo(f"error: {line}", err=True)
-    return 2
+    return run(app, "python -m farm.data", (sys.argv[1:] if arguments is None else arguments) or ["--help"])
 
 
 if __name__ == "__main__":

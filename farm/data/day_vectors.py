@@ -46,6 +46,7 @@ def surface_inputs(
     log_moneyness: Sequence[float] | None,
     shapes: Floats = SHAPES_5X5,
     level: tuple[int, int] = (3, 2),
+    delta: Sequence[float] | None = None,
 ) -> SurfaceInputs:
     """Describe days of surfaces and fit their scaler; give it the training rows alone.
 
@@ -57,7 +58,7 @@ def surface_inputs(
         Extra features, (N, E), finite, the return first.
     context
         Days of the context, C.
-    maturities, log_moneyness, shapes, level
+    maturities, log_moneyness, shapes, level, delta
         See `SurfaceInputs`.
 
     Returns
@@ -88,6 +89,7 @@ def surface_inputs(
         shapes=shapes,
         level=level,
         log_moneyness=None if log_moneyness is None else np.asarray(log_moneyness, dtype=np.float64),
+        delta=None if delta is None else np.asarray(delta, dtype=np.float64),
     )
 
 

@@ -185,6 +185,71 @@ class ReportProtocol(Config):
         ).checked(n, self.min_rows)
 
 
+class SurfaceSplit(Config):
+    """Blocks of days of surfaces: the last days test, those before calibrate, validate and teach.
+
+    The blocks are cut from the end, so the test days depend on nothing but the record and this config.
+    On the 8,312 days of the bundled simulation the defaults give the plan's training rows, 1000 to
+    5000 (1993-12 to 2009-11), then 600 days of validation, 1,091 of calibration and the last 1,260 (five
+    years, 2020 among them) for the test. On a short record the least sizes count, and the training
+    block gives way.
+
+    Parameters
+    ----------
+    val, calibration, test
+        Shares of the days.
+    least_val, least_calibration, least_test
+        Fewest days of these blocks, whatever their share. The first is as long as a sequence of the
+        plan's longest phase, 330 days; a year of the test block and of the calibration block is one
+        generated path.
+    train
+        Most days that are learnt from: the last ones before the validation block. Earlier ones are
+        known, not learnt from.
+    least_train
+        Fewest days to learn from.
+    gap
+        Days between two blocks that belong to neither, at least the longest horizon, so that no
+        forecast spans two blocks (purging). They are known to what comes after them.
+    """
+
+    val: Annotated[float, Float(0.0, 0.5)] = 0.0722
+    calibration: Annotated[float, Float(0.0, 0.5)] = 0.1313
+    test: Annotated[float, Float(0.0, 0.5)] = 0.1516
+    least_val: Annotated[int, Int(1, 100_000)] = 330
+    least_calibration: Annotated[int, Int(1, 100_000)] = 294
+    least_test: Annotated[int, Int(1, 100_000)] = 252
+    train: Annotated[int, Int(1, 1_000_000)] = 4001
+    least_train: Annotated[int, Int(1, 1_000_000)] = 330
+    gap: Annotated[int, Int(0, 10_000)] = 120
+
+    def blocks(self, n: int) -> Blocks:
+        """Cut n days.
+
+        Raises
+        ------
+        UserError
+            If too few are left to learn from.
+        """
+        stop, later = n, []
+        for share, least in (
+            (self.test, self.least_test),
+            (self.calibration, self.least_calibration),
+            (self.val, self.least_val),
+        ):
+            start = stop - max(round(n * share), least)
+            later.append(slice(start, stop))
+            stop = start - self.gap
+        if stop < self.least_train:
+            needed = n + self.least_train - stop
+            raise UserError(
+                f"got {n} days, which leave {max(stop, 0)} to learn from, expected at least"
+                f" {self.least_train} beside validation, calibration, test and their gaps: give about"
+                f" {needed} days or smaller blocks in study.split"
+            )
+        test, calibration, val = later
+        return Blocks(slice(max(stop - self.train, 0), stop), val, calibration, test)
+
+
 def _named(split: object) -> str | None:
     """Say which split is meant; one without a name is the usual one."""
     if isinstance(split, dict):

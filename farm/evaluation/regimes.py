@@ -1,13 +1,15 @@
-"""Which days of a block were calm and which were wild, by what was known before each of them."""
+"""Which days were calm and which were wild."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from farm.base.types import Windows
+from farm.base.types import Dates, Floats, Windows
 
 VOLATILITY_DAYS = 20
+# First and last years of the crises that the surface study is asked about.
+CRISES = ((2000, 2002), (2008, 2010), (2020, 2020))
 
 
 def volatile_quarter(windows: Windows) -> npt.NDArray[np.bool_]:
@@ -45,3 +47,27 @@ def volatile_quarter(windows: Windows) -> npt.NDArray[np.bool_]:
     mask = np.zeros(len(windows), dtype=np.bool_)
     mask[np.argsort(-volatility, kind="stable")[: -(-len(windows) // 4)]] = True
     return mask
+
+
+def crisis_years(dates: Dates) -> npt.NDArray[np.bool_]:
+    """Mark the days of `CRISES`, (N,): whole calendar years, known to be crises by hindsight alone."""
+    years = dates.astype("datetime64[Y]").astype(np.int64) + 1970
+    mask = np.zeros(len(dates), dtype=np.bool_)
+    for first, last in CRISES:
+        mask |= (years >= first) & (years <= last)
+    return mask
+
+
+def above_quantile(volatility: Floats, learnt: slice, share: float) -> npt.NDArray[np.bool_]:
+    """Mark the days whose volatility is above a quantile of that of the training rows.
+
+    Parameters
+    ----------
+    volatility
+        Of each day, (N,), finite.
+    learnt
+        The training rows, which alone set the limit.
+    share
+        Of the training rows that lie below the limit.
+    """
+    return np.asarray(volatility > np.quantile(volatility[learnt], share))

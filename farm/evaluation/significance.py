@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import stdtr
 
 from farm.base.types import Floats, Ints
@@ -194,6 +195,18 @@ def resampled_rows(n: int, *, resamples: int, seed: int, block: int | None = Non
         raise ValueError(f"got n {n}, resamples {resamples}, block {block}: expected each at least 1")
     bootstrap = StationaryBootstrap(block, np.arange(n), seed=np.random.default_rng(seed))
     return np.stack([bootstrap.update_indices() for _ in range(resamples)])
+
+
+def resampled_weights(n: int, *, resamples: int, seed: int, block: int | None = None) -> csr_array:
+    """Count how often each draw of `resampled_rows` has each row: (R, n).
+
+    One product with it replaces R selections of rows. It is sparse because a sparse product sums in
+    the same order always; a dense one rounds differently with the number of threads.
+    """
+    rows = resampled_rows(n, resamples=resamples, seed=seed, block=block)
+    numbered = rows + n * np.arange(resamples)[:, None]
+    counts = np.bincount(numbered.ravel(), minlength=resamples * n)
+    return csr_array(counts.reshape(resamples, n).astype(np.float64))
 
 
 def bootstrap_interval(

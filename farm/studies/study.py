@@ -16,6 +16,7 @@ from farm.base.types import Dataset, Dates, Floats, Forecast
 from farm.data.panel import Panel
 from farm.data.surface import Surfaces
 from farm.evaluation.metric import evaluate
+from farm.training.curriculum import CurriculumConfig
 
 Source = Panel | Surfaces  # what a study cuts its blocks from
 
@@ -86,6 +87,15 @@ class StudyConfig(Config):
     @abstractmethod
     def data_digest(self, source: Source) -> str:
         """Digest what the study reads of its source, and nothing else of it."""
+
+    def check(self, curriculum: CurriculumConfig, source: Source) -> None:
+        """Refuse a curriculum that the source is too short for; a study without phases has none.
+
+        Raises
+        ------
+        UserError
+            With the phase and what it needs.
+        """
 
     def evaluate(self, model: Model, data: Dataset) -> Evaluation:
         """Forecast and score the validation block, then the test block, which is read here."""

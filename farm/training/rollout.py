@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import model_validator
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from farm.base.config import Config
 from farm.base.errors import UserError
 from farm.base.search_space import Choice, Int
+from farm.base.surfaces import Past, Paths
 from farm.base.types import Floats
 from farm.models.surface_cvae import LEVELS, MEDIAN, Ahead, Latent, SurfaceCVAE
 
@@ -260,6 +262,60 @@ def generate(
         quantiles=quantiles.reshape(*volatility.shape, len(LEVELS)).cpu().numpy(),
         starts=tuple(number * config.offset for number in range(config.passes)),
         oracle=truth is not None,
+    )
+
+
+def generate_paths(
+    network: SurfaceCVAE,
+    past: Past,
+    config: DeploymentConfig,
+    samples: int,
+    seed: int,
+    truth: Floats | None = None,
+) -> Paths:
+    """Generate days after what is known.
+
+    Parameters
+    ----------
+    network
+        Taught.
+    past
+        At least C days.
+    config
+        Which days and how.
+    samples, seed
+        How many, and what decides their draws.
+    truth
+        The days after `past`, scaled, (at least 1, F): the paths are then those of an oracle. Where
+        there are fewer than the passes reach, the last one is repeated, which changes nothing up to it.
+
+    Returns
+    -------
+    Paths
+        With returns where the network was taught them.
+    """
+    known, device = network.context_days, next(network.parameters()).device
+    if len(past) < known:
+        raise UserError(
+            f"got {len(past)} known days, expected at least the context of {known}: begin later or give"
+            " more days"
+        )
+    seen = None
+    if truth is not None:
+        rows = np.minimum(np.arange(config.generated), len(truth) - 1)
+        seen = torch.from_numpy(truth[rows]).to(device)
+    made = generate(
+        network,
+        torch.from_numpy(past.vectors[-known:]).to(device),
+        config,
+        Noise.draw(samples, config, network.config.latent_dim, seed),
+        truth=seen,
+    )
+    return Paths(
+        made.samples,
+        made.extra[..., 0] if network.config.variant == "ex_loss" else None,
+        tuple(zip(made.starts, made.passes, strict=True)),
+        oracle="the days themselves" if made.oracle else "",
     )
 
 

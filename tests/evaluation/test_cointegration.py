@@ -7,10 +7,10 @@ import statsmodels.api as sm
 from statsmodels.tsa.stattools import adfuller, coint
 
 from farm.data.simulate import simulate
+from farm.data.volatility import ewma_volatility
 from farm.evaluation.cointegration import (
     cointegration_p_values,
     correlation_distance,
-    ewma_volatility,
     preservation,
 )
 

@@ -1,0 +1,42 @@
+"""How every command of the farm ends: 0, or one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from farm.base.errors import UserError
+
+PLAIN_WIDTH = 110  # of a log file; a terminal has its own
+EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def run(app: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
+    """Run a command; a user's mistake is one line on stderr.
+
+    Parameters
+    ----------
+    app
+        The command, or several.
+    name
+        How it is called, for its help, such as ``"python -m farm.data"``.
+    arguments
+        Of the command line; None for the program's own.
+
+    Returns
+    -------
+    int
+        Exit code: what the command gave, `EXIT_USAGE` for a user's mistake, `EXIT_INTERRUPTED` for one
+        that was interrupted.
+    """
+    try:
+        return app(arguments, prog_name=name, standalone_mode=False) or 0
+    except UserError as error:
+        line = str(error)
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except typer.TyperException as error:
+        line = f"{' '.join(error.format_message().split())} (--help lists what there is)"
+    print(f"farm: {line}", file=sys.stderr)
+    return EXIT_USAGE
