@@ -73,6 +73,10 @@ class Record:
         """Give one of the arrays that an evaluation keeps for pictures."""
         return self._arrays[f"array:{name}"]
 
+    def has(self, name: str) -> bool:
+        """Say whether the evaluation kept an array of that name."""
+        return f"array:{name}" in self._arrays
+
     def forecast(self, name: str = "") -> pd.DataFrame:
         """Give the test block of one evaluation: date, actual, predicted and ``q05`` for each level.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -158,7 +159,7 @@ def factor_loadings(loadings: Floats, own: Floats, assets: tuple[str, ...], mode
         rows = [i for i, group in enumerate(groups) if group == sector]
         right.annotate(sector, (1.03, float(np.mean(rows))), fontsize=9, va="center", color=INK)
         right.texts[-1].set(annotation_clip=False)
-    handles = [
+    handles: list[Any] = [
         Patch(color=COLOURS[0], label="systematic: explained by the factors"),
         Patch(color=PALE, label="idiosyncratic: the asset's own"),
     ]
@@ -367,10 +368,7 @@ def dimension_choice(
         axis.margins(y=0.12)
         tidy(axis, grid="y")
     figure.axes[0].set_ylabel("log density of a held-out row, nats", color=INK, fontsize=10)
-    handles = [
-        Line2D([], [], color=colour, linewidth=1.8, label=name, linestyle=style)
-        for (name, colour), style in zip(looks.items(), ("-", "--"), strict=False)
-    ]
+    handles = [Line2D([], [], color=colour, linewidth=1.8, label=name) for name, colour in looks.items()]
     handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=1.4, label=f"planted: {planted}"))
     note = "Dots: the number that cross-validation would choose."
     return titled(figure, "How many factors?", note, handles)
@@ -393,7 +391,7 @@ def imputation_errors(errors: pd.DataFrame, reference: str) -> Figure:
     places = np.arange(len(ordered))
     for colour, marker, share in zip(COLOURS, ("s", "o", "^"), ordered.columns, strict=False):
         axis.plot(100 * ordered[share], places, marker, color=colour, markersize=6)
-    axis.axvline(100 * float(ordered.loc[reference, middle]), color=INK, linestyle="--", linewidth=1.2)
+    axis.axvline(100 * float(ordered[middle][reference]), color=INK, linestyle="--", linewidth=1.2)
     axis.set_ylim(len(ordered) - 0.4, -0.6)
     axis.set_yticks(places, [str(name) for name in ordered.index])
     axis.set_xlabel("root mean square error of a hidden return, % a day", color=INK, fontsize=10)
