@@ -26,7 +26,7 @@ SWEEP = Sweep(
             values={
                 "model.name": "factor",
                 "model.noise": "equal",
-                "model.factors": 20,
+                "model.factors": 12,
                 "model.choose": True,
             },
         ),

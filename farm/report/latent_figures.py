@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from farm.base.types import Dates, Floats
-from farm.evaluation.significance import diebold_mariano
+from farm.evaluation.covariance import TRADING_DAYS
+from farm.evaluation.significance import default_lags, long_run_variance
 from farm.report.marks import COLOURS, GREY, INK, PALE, PERCENT, dated, new_figure, tidy, titled
 
-CALM, WILD = COLOURS[6], COLOURS[3]
+SHADES = ("#9ccbe6", "#f3d9a4", "#e8853f", "#a3170f")  # from calm to wild
+CALM, WILD = SHADES[0], SHADES[-1]
 # Sectors of the bundled stocks, by GICS as of 2022.
 SECTORS = {
     "Technology": ("AAPL", "AMD", "MSFT"),
@@ -94,10 +96,11 @@ def regime_timeline(
 
 def _shade(k: int, count: int) -> tuple[float, float, float]:
     """Give regime k of `count` its colour, from calm to wild."""
-    share = k / max(count - 1, 1)
-    calm, wild = (np.array(to_rgba(colour)[:3]) for colour in (CALM, WILD))
-    mixed = (1 - share) * calm + share * wild
-    return float(mixed[0]), float(mixed[1]), float(mixed[2])
+    place = k / max(count - 1, 1) * (len(SHADES) - 1)
+    low = min(int(place), len(SHADES) - 2)
+    calm, wild = (np.array(to_rgb(shade)) for shade in SHADES[low : low + 2])
+    red, green, blue = (low + 1 - place) * calm + (place - low) * wild
+    return float(red), float(green), float(blue)
 
 
 def factor_loadings(loadings: Floats, own: Floats, assets: tuple[str, ...], model: str) -> Figure:
@@ -110,12 +113,13 @@ def factor_loadings(loadings: Floats, own: Floats, assets: tuple[str, ...], mode
     loadings, own
         (A, K) and each asset's own variance, (A,), in scaled units.
     assets
-        Names of the A assets.
+        Names of the A assets, the index first.
     model
         Whose they are.
     """
     sector_of = {ticker: sector for sector, tickers in SECTORS.items() for ticker in tickers}
-    sectors = [*SECTORS, "Other"]
+    sector_of[assets[0]] = "Index"
+    sectors = [*SECTORS, "Other", "Index"]
     order = sorted(
         range(len(assets)), key=lambda i: (sectors.index(sector_of.get(assets[i], "Other")), assets[i])
     )
@@ -207,7 +211,7 @@ def covariance_and_risk(models: Mapping[str, Scored], reference: str) -> Figure:
     models
         By name; those without a covariance are left out.
     reference
-        The one whose portfolio the others' squared returns are tested against, day by day.
+        The one whose portfolio the others' are compared with, day by day.
     """
     shown = {name: s for name, s in models.items() if "portfolio/risk" in s.metrics}
     shown = dict(sorted(shown.items(), key=lambda item: item[1].metrics["portfolio/risk"]))
@@ -220,43 +224,41 @@ def covariance_and_risk(models: Mapping[str, Scored], reference: str) -> Figure:
     )
     base = shown[reference].portfolio if reference in shown else None
     for axis, (key, label) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-        scale = 100.0 if key == "portfolio/risk" else 1.0
-        values = [scale * s.metrics[key] for s in shown.values()]
+        risk = key == "portfolio/risk"
         for place, (name, s) in enumerate(shown.items()):
-            differs = False
-            if key == "portfolio/risk":
-                axis.plot(scale * s.metrics["portfolio/promised_risk"], place, "|", color=GREY, markersize=10)
-                if base is not None and s.portfolio is not None and name != reference:
-                    p = diebold_mariano(s.portfolio**2, base**2).p_value
-                    differs = math.isfinite(p) and p < 0.05
             colour = INK if name == reference else COLOURS[0]
-            face = "white" if key == "portfolio/risk" and not differs and name != reference else colour
-            axis.plot(values[place], place, "o", color=colour, markerfacecolor=face, markersize=6)
-            text = f"{values[place]:.2f}" if scale == 100 else f"{values[place]:.3f}"
-            axis.annotate(
-                text, (values[place], place), xytext=(6, 0), textcoords="offset points", va="center"
-            )
+            value = (100 if risk else 1) * s.metrics[key]
+            if risk:
+                axis.plot(100 * s.metrics["portfolio/promised_risk"], place, "|", color=GREY, markersize=10)
+                if base is not None and s.portfolio is not None and name != reference:
+                    half = 100 * _risk_error(s.portfolio, base)
+                    axis.hlines(place, value - half, value + half, color=colour, linewidth=1.8)
+            axis.plot(value, place, "o", color=colour, markersize=6)
+            text = f"{value:.2f}" if risk else f"{value:.3f}"
+            axis.annotate(text, (value, place), xytext=(0, 5), textcoords="offset points", ha="center")
             axis.texts[-1].set(fontsize=8.5, color=INK)
-        axis.margins(x=0.22)
-        axis.set_ylim(len(names) - 0.4, -0.6)
+        axis.margins(x=0.14)
+        axis.set_ylim(len(names) - 0.4, -0.8)
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel(label, color=INK, fontsize=10)
         axis.xaxis.set_major_locator(MaxNLocator(5))
         tidy(axis, grid="both")
     handles = [
         Line2D([], [], color=INK, marker="o", linestyle="", markersize=6, label=f"{reference} (baseline)"),
-        Line2D(
-            [], [], color=COLOURS[0], marker="o", linestyle="", markersize=6, label="risk differs, p < 5 %"
-        ),
-        Line2D([], [], color=COLOURS[0], marker="o", markerfacecolor="white", linestyle="", markersize=6),
+        Line2D([], [], color=COLOURS[0], marker="o", markersize=6, label="95 % interval of the difference"),
         Line2D([], [], color=GREY, marker="|", linestyle="", markersize=10, label="risk that was promised"),
     ]
-    handles[2].set_label("risk not shown to differ")
     note = (
         "Left is better. Weights are set once, from the training days, and held through the test block."
-        f" Paired test of squared returns against {reference} (Diebold-Mariano), first seed."
+        f"\nThe interval is that of the difference from {reference}, day by day, first seed (HAC)."
     )
     return titled(figure, "Covariance and risk, out of sample", note, handles)
+
+
+def _risk_error(portfolio: Floats, base: Floats) -> float:
+    """Give half the 95 % interval of the difference of two annualised risks, by the delta method."""
+    squares = [(daily - daily.mean()) ** 2 / (2 * daily.std()) for daily in (portfolio, base)]
+    return 1.96 * _standard_error(squares[0] - squares[1]) * math.sqrt(TRADING_DAYS)
 
 
 def densities(models: Mapping[str, Scored], reference: str) -> Figure:
@@ -293,7 +295,7 @@ def densities(models: Mapping[str, Scored], reference: str) -> Figure:
             axis.hlines(place, low, value, color=COLOURS[1], linewidth=4, alpha=0.5)
             axis.plot(low, place, "|", color=COLOURS[1], markersize=9, markeredgewidth=2)
             axis.plot(value, place, ">", color=COLOURS[1], markersize=6)
-        text = f"{value:+.2f}".replace("-", "−")
+        text = f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
         axis.annotate(text, (value, place), xytext=(0, 5), textcoords="offset points", ha="center")
         axis.texts[-1].set(fontsize=8.5, color=INK)
     axis.axvline(0, color=INK, linestyle="--", linewidth=1.2)
@@ -320,15 +322,13 @@ def densities(models: Mapping[str, Scored], reference: str) -> Figure:
     ]
     note = (
         "Right is better. The likelihood of a bounded model lies at or right of the arrow; the gap of its"
-        " ELBO is at least the bar. HAC standard errors over days, first seed."
+        " ELBO is\nat least the bar. HAC standard errors over days, first seed."
     )
     return titled(figure, "How likely the test days were", note, handles)
 
 
 def _standard_error(values: Floats) -> float:
     """Give the standard error of a mean of dependent days."""
-    from farm.evaluation.significance import default_lags, long_run_variance
-
     return math.sqrt(long_run_variance(values, default_lags(len(values))) / len(values))
 
 
@@ -401,5 +401,5 @@ def imputation_errors(errors: pd.DataFrame, reference: str) -> Figure:
         for colour, marker, share in zip(COLOURS, ("s", "o", "^"), ordered.columns, strict=False)
     ]
     handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.2, label=f"{reference}, {middle} %"))
-    note = "Left is better. Test block; hidden at random, the same entries for every model."
+    note = "Left is better. Test block; the same random entries for every model; they differ by share."
     return titled(figure, "Filling hidden returns", note, handles)

@@ -28,6 +28,7 @@ from farm.report.latent_figures import (
 )
 from farm.store import Record
 
+MOST_FACTORS = 10  # that a picture of loadings has room for
 Trials = Sequence[tuple[Mapping[str, Any], Record]]
 SCENARIOS = {
     "s1": "S1 oracle",
@@ -145,18 +146,19 @@ def _generate(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) ->
         figures["density"] = densities(models, reference)
     figures["risk"] = covariance_and_risk(models, reference)
     first = {name: records[name][0] for name in order}
-    with_regimes = {name: r for name, r in first.items() if r.has("regimes") and "all" not in name}
+    told = {name: r for name, r in first.items() if r.has("regimes")}
+    with_regimes = {name: r for name, r in told.items() if r.config["model"]["tell_from"] == "market"}
     if with_regimes:
         some = next(iter(with_regimes.values()))
         figures["regimes"] = regime_timeline(
             some.array("regime_days").astype("datetime64[D]"),
             some.array("market"),
-            {name: r.array("regimes") for name, r in sorted(with_regimes.items(), reverse=True)},
+            {name: r.array("regimes") for name, r in sorted(with_regimes.items(), key=_by_regimes)},
             some.forecast()["date"].to_numpy().astype("datetime64[D]")[0],
             some.config["study"]["market"],
         )
     for name, record in first.items():
-        if record.has("loadings"):
+        if record.has("loadings") and record.array("loadings").shape[1] <= MOST_FACTORS:
             study = record.config["study"]
             figures[f"loadings_{name}"] = factor_loadings(
                 record.array("loadings"),
@@ -165,6 +167,11 @@ def _generate(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) ->
                 name,
             )
     return figures
+
+
+def _by_regimes(item: tuple[str, Record]) -> tuple[int, bool]:
+    """Put few regimes before many, and those with memory first."""
+    return item[1].config["model"]["regimes"], not item[1].config["model"]["memory"]
 
 
 def _scored(records: Sequence[Record]) -> Scored:
