@@ -39,8 +39,9 @@ LOG_VARIANCE = (-10.0, 5.0)  # of a latent
 # without end on days on which a stale price does not move.
 LOG_NOISE = (2 * math.log(0.1), 6.0)
 VALIDATION_DRAWS = 16
-PROPOSALS = 128  # draws of the latent behind an imputation
-FILLINGS = 6  # times that hidden entries are filled in before the latent is drawn
+PROPOSALS = 256  # days of draws behind an imputation, in pieces of one day or many, and no less than
+FEWEST_PROPOSALS = 32
+FILLINGS = 3  # times that hidden entries are filled in before the latent is drawn
 CHUNK = 16_384  # pieces times draws that are decoded together
 
 Noise = Literal["scalar", "diagonal", "decoded"]
@@ -232,8 +233,9 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
         padded = np.concatenate([early, rows])
         pieces = np.lib.stride_tricks.sliding_window_view(padded, self.days, axis=0).transpose(0, 2, 1)
         shape = (1, self.settings.latent_dim)
-        noise = _standard(PROPOSALS, shape, 0, self.log_noise.device)
-        step = max(CHUNK // PROPOSALS, 1)
+        proposals = max(PROPOSALS // self.days, FEWEST_PROPOSALS)
+        noise = _standard(proposals, shape, 0, self.log_noise.device)
+        step = max(CHUNK // proposals, 1)
         with torch.no_grad():
             for start in range(0, len(late), step):
                 days = late[start : start + step]
