@@ -69,11 +69,6 @@ class Record:
     def _arrays(self) -> State:
         return dict(safetensors.numpy.load(self.content))
 
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """Name the arrays that an evaluation keeps for pictures."""
-        return tuple(name.removeprefix("array:") for name in self._arrays if name.startswith("array:"))
-
     def array(self, name: str) -> Any:
         """Give one of the arrays that an evaluation keeps for pictures."""
         return self._arrays[f"array:{name}"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -27,7 +26,6 @@ from farm.studies.generate import WALK
 
 _SHOWN = 6  # dimensions that are drawn, those that carry most
 _SILENT = 0.01  # nats: a dimension that carries less is called silent
-_PART = "window/part/"
 _ESTIMATORS = {
     "reparameterised": "reparameterised",
     "score_function": "score function, with a baseline",
@@ -35,60 +33,59 @@ _ESTIMATORS = {
 }
 
 
-def network_figures(
-    ranked: Sequence[str], trials: Sequence[tuple[Mapping[str, Any], Record]]
-) -> dict[str, Figure]:
+def network_figures(ranked: Sequence[str], records: Mapping[str, Sequence[Record]]) -> dict[str, Figure]:
     """Draw the best variant of each kind of network, on the first seed, and the noise of the gradients.
 
     Parameters
     ----------
     ranked
-        Names of the variants, best first.
-    trials
-        What names each finished trial (model, seed), and its result; those without a latent are left
-        out.
+        Names of the models, best first.
+    records
+        Finished trials by the name of the model, a seed each; models without a latent are left out.
 
     Returns
     -------
     dict
         Figures by file stem.
     """
-    first: dict[str, Record] = {}
-    for key, record in trials:
-        if "latent/walk" in record.arrays:
-            first.setdefault(str(key["model"]), record)
     figures: dict[str, Figure] = {}
-    kinds: set[str] = set()
-    for name in (name for name in ranked if name in first):
-        record = first[name]
-        kind = f"{record.config['model']['name']} {record.config['model'].get('decoder', '')}"
-        if kind in kinds:
-            continue
-        kinds.add(kind)
-        assets = (record.config["study"]["market"], *record.config["study"]["assets"])
+    best: dict[tuple[str, str], str] = {}
+    for name in ranked:
+        if records[name][0].has("latent/walk"):
+            model = records[name][0].config["model"]
+            best.setdefault((model["name"], model.get("decoder", "")), name)
+    for name in best.values():
+        record = records[name][0]
+        study, model = record.config["study"], record.config["model"]
+        assets = (study["market"], *study["assets"])
         latents = Latents(*(record.array(f"latent/{part}") for part in ("sample", "mean", "logvar")))
+        kl, walk = kl_per_dimension(latents), record.array("latent/walk")
         figures[f"latent_prior_{name}"] = posterior_against_prior(latents, name)
-        walk = record.array("latent/walk")
-        figures[f"latent_walk_{name}"] = latent_walk(walk, WALK, kl_per_dimension(latents), assets, name)
-        parts = {
-            array.removeprefix(_PART): record.array(array)
-            for array in record.arrays
-            if array.startswith(_PART)
-        }
-        if parts:
-            real, decoded = record.array("window/real"), record.array("window/decoded")
+        figures[f"latent_walk_{name}"] = latent_walk(walk, WALK, kl, assets, name)
+        if record.has("window/part/trend"):
+            parts = ("trend", *(f"season {days}" for days in model["seasons"]), "residual")
             figures[f"window_parts_{name}"] = decomposed_window(
-                real, decoded, parts, assets, (*assets[:2], assets[-1]), name
+                record.array("window/real"),
+                record.array("window/decoded"),
+                {part: record.array(f"window/part/{part}") for part in parts},
+                assets,
+                (*assets[:2], assets[-1]),
+                name,
             )
-    noise: dict[str, dict[str, list[float]]] = {}
-    for key, record in trials:
-        for estimator in _ESTIMATORS:
-            if (metric := f"gradient/{estimator}_variance") in record.metrics:
-                found = noise.setdefault(str(key["model"]), {}).setdefault(estimator, [])
-                found.append(record.metrics[metric])
+    noise = {
+        name: {
+            estimator: [float(r.metrics[_noise_of(estimator)]) for r in seeds] for estimator in _ESTIMATORS
+        }
+        for name, seeds in records.items()
+        if all(_noise_of(estimator) in r.metrics for r in seeds for estimator in _ESTIMATORS)
+    }
     if noise:
         figures["gradient_noise"] = gradient_noise(noise)
     return figures
+
+
+def _noise_of(estimator: str) -> str:
+    return f"gradient/{estimator}_variance"
 
 
 def posterior_against_prior(latents: Latents, name: str) -> Figure:
@@ -128,7 +125,7 @@ def posterior_against_prior(latents: Latents, name: str) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.yaxis.set_major_locator(MaxNLocator(3))
         tidy(axis, grid="x")
-    silent = int((kl < _SILENT).sum())
+    silent = int((kl < _SILENT).sum()) or "none"
     note = (
         f"{kl.sum():.1f} nats over {len(kl)} dimensions, {silent} of them silent (below {_SILENT} nats)."
         " Density over the test block, cut off at 3 times the prior's."
@@ -186,7 +183,7 @@ def _walk_of_days(
             spine.set_visible(False)
     bar = figure.colorbar(image, ax=list(axes), fraction=0.03, pad=0.01)
     bar.set_label("mean return, standard deviations", color=INK, fontsize=9.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=INK)
     note = "Across: the place of one dimension; the others stand at their mean over the test block."
     return titled(figure, f"Latent walk: {name}", note)
@@ -305,12 +302,12 @@ def gradient_noise(variances: Mapping[str, Mapping[str, Sequence[float]]]) -> Fi
             axis.bar(x, values.mean(), width=0.9 * width, color=COLOURS[k])
             axis.vlines(x, values.min(), values.max(), color=INK, linewidth=1.3)
             ratio = values.mean() / base
-            text = "1" if k == 0 else f"× {ratio:.3g}"
+            text = "1" if k == 0 else f"× {ratio:,.0f}" if ratio >= 10 else f"× {ratio:.1f}"
             axis.annotate(text, (x, values.max()), xytext=(0, 3), textcoords="offset points", ha="center")
             axis.texts[-1].set(fontsize=9, color=INK)
     axis.set_yscale("log")
     axis.set_xticks(range(len(variances)), list(variances))
-    axis.set_ylabel("variance, summed over the encoder's weights", color=INK, fontsize=10)
+    axis.set_ylabel("variance of the gradient", color=INK, fontsize=10)
     axis.margins(y=0.12)
     tidy(axis, grid="y")
     axis.tick_params(axis="x", labelsize=9.5)
@@ -318,8 +315,8 @@ def gradient_noise(variances: Mapping[str, Mapping[str, Sequence[float]]]) -> Fi
         Patch(color=colour, label=label) for colour, label in zip(COLOURS, _ESTIMATORS.values(), strict=False)
     ]
     note = (
-        "Of the taught encoder, on one batch, all estimators with the same draws. Whiskers: lowest to highest"
-        " seed."
+        "Of the taught encoder's weights, summed, on one batch, all estimators with the same draws."
+        " Whiskers: lowest to highest seed."
     )
     return titled(figure, "Noise of the gradient, by estimator", note, handles)  # type: ignore[arg-type]
 
