@@ -206,7 +206,7 @@ def _memorisation(real: Floats, made: Floats, train: Floats) -> dict[str, float]
     near_real, near_made = (_two_nearest(x, train) for x in (real, made))
     apart_real, apart_made = (near[:, 0] / np.maximum(near[:, 1], 1e-12) for near in (near_real, near_made))
     return {
-        "nearest_ratio": float(np.median(near_made[:, 0]) / np.median(near_real[:, 0])),
+        "nearest_ratio": float(np.median(near_made[:, 0])) / max(float(np.median(near_real[:, 0])), 1e-12),
         "memorised": float((apart_made < np.quantile(apart_real, RARE)).mean()),
     }
 

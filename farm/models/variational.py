@@ -13,6 +13,8 @@ References
    generative models, ICML, section 4.3 and appendix F.
 .. [4] Mattei and Frellsen (2019), MIWAE: deep generative modelling and imputation of incomplete data
    sets, ICML.
+.. [5] Hesterberg (1995), Weighted average importance sampling and defensive mixture distributions,
+   Technometrics 37(2).
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ LOG_VARIANCE = (-10.0, 5.0)  # of a latent
 # without end on days on which a stale price does not move.
 LOG_NOISE = (2 * math.log(0.1), 6.0)
 VALIDATION_DRAWS = 16
-PROPOSALS = 128  # draws of the latent behind an imputation
-FILLINGS = 6  # times that hidden entries are filled in before the latent is drawn
+PROPOSALS = 256  # days of draws behind an imputation, in pieces of one day or many, and no less than
+FEWEST_PROPOSALS = 32
+PRIOR_SHARE = 0.25  # of those draws, from the prior
+FILLINGS = 3  # times that hidden entries are filled in before the latent is drawn
 CHUNK = 16_384  # pieces times draws that are decoded together
 
 Noise = Literal["scalar", "diagonal", "decoded"]
@@ -89,6 +93,9 @@ class Gaussian(NamedTuple):
         """Give the log density of each entry, in nats."""
         square = (x - self.mean) ** 2 * (-self.log_variance).exp()
         return -0.5 * (square + self.log_variance + math.log(2 * math.pi))
+
+
+_PRIOR = Gaussian(torch.zeros(()), torch.zeros(()))
 
 
 class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Network):
@@ -193,7 +200,9 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
                 posterior = self.posterior(x)
                 shape = (samples, *posterior.mean.shape)
                 z = posterior.draw(torch.randn(shape, generator=source, device=x.device))
-                log_weight = self._log_weight(z, posterior, x, torch.ones_like(x, dtype=torch.bool))
+                everything = torch.ones_like(x, dtype=torch.bool)
+                log_posterior = posterior.log_density(z).double().sum(dim=-1)
+                log_weight = self._log_joint(z, x, everything) - log_posterior
                 elbo.append(_numpy(log_weight.mean(dim=0)))
                 weighted.append(_numpy(log_weight.logsumexp(dim=0) - math.log(samples)))
         first, second = (
@@ -201,18 +210,12 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
         )
         return first, second
 
-    def _log_weight(
-        self,
-        z: Shaped[Tensor, "S B D"],
-        proposal: Gaussian,
-        x: Shaped[Tensor, "B T A"],
-        visible: Bool[Tensor, "B T A"],
+    def _log_joint(
+        self, z: Shaped[Tensor, "S B D"], x: Shaped[Tensor, "B T A"], visible: Bool[Tensor, "B T A"]
     ) -> Shaped[Tensor, "S B"]:
-        """Give log p(visible x, z) - log q(z), in double precision."""
-        zero = torch.zeros_like(z)
-        odds = (Gaussian(zero, zero).log_density(z) - proposal.log_density(z)).double().sum(dim=-1)
+        """Give log p(visible x, z), in double precision."""
         fit = self.likelihood(z).log_density(x).where(visible, 0.0).double().sum(dim=(-2, -1))
-        return odds + fit
+        return fit + _PRIOR.log_density(z).double().sum(dim=-1)
 
     def impute(self, rows: Floats, first: int) -> Imputation:
         """Fill the hidden entries of a block; see `Imputer.impute`.
@@ -220,9 +223,10 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
         Each day with hidden entries is the last of a piece, whose hidden entries are filled in with
         what is decoded from the mean of their latent, a few times over, as in [3]_ without its noise.
         The posterior of the piece so filled, widened as it has seen only the visible share of the
-        entries, then proposes latents. Weighted by the density of the visible entries alone [4]_, their
-        decoded means and variances give the moments of the hidden ones: exact in the limit of many
-        proposals, however the piece was filled. The draws behind the proposals are the same for every day.
+        entries, then proposes latents, and so does the prior, which keeps the weights bounded [5]_.
+        Weighted by the density of the visible entries alone [4]_, their decoded means and variances give
+        the moments of the hidden ones: exact in the limit of many proposals, however the piece was
+        filled. The draws behind the proposals are the same for every day.
         """
         block = rows[first:]
         hidden = np.isnan(block)
@@ -232,8 +236,9 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
         padded = np.concatenate([early, rows])
         pieces = np.lib.stride_tricks.sliding_window_view(padded, self.days, axis=0).transpose(0, 2, 1)
         shape = (1, self.settings.latent_dim)
-        noise = _standard(PROPOSALS, shape, 0, self.log_noise.device)
-        step = max(CHUNK // PROPOSALS, 1)
+        proposals = max(PROPOSALS // self.days, FEWEST_PROPOSALS)
+        noise = _standard(proposals, shape, 0, self.log_noise.device)
+        step = max(CHUNK // proposals, 1)
         with torch.no_grad():
             for start in range(0, len(late), step):
                 days = late[start : start + step]
@@ -255,8 +260,14 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
         share = visible.float().mean(dim=(-2, -1)).unsqueeze(-1)
         precision = (1 + share * ((-posterior.log_variance).exp() - 1)).clamp(min=0.1)
         proposal = Gaussian(posterior.mean, -precision.log())
-        z = proposal.draw(noise)
-        weight = self._log_weight(z, proposal, x, visible).softmax(dim=0).unsqueeze(-1)
+        prior = round(PRIOR_SHARE * len(noise))
+        z = torch.cat([noise[:prior].expand(-1, len(x), -1), proposal.draw(noise[prior:])])
+        share_of_draws = prior / len(noise)
+        log_proposal = torch.logaddexp(
+            _PRIOR.log_density(z).double().sum(dim=-1) + math.log(share_of_draws),
+            proposal.log_density(z).double().sum(dim=-1) + math.log1p(-share_of_draws),
+        )
+        weight = (self._log_joint(z, x, visible) - log_proposal).softmax(dim=0).unsqueeze(-1)
         last = self.likelihood(z)
         means, variances = last.mean[..., -1, :].double(), last.log_variance[..., -1, :].double().exp()
         mean = (weight * means).sum(dim=0)

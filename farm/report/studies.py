@@ -18,6 +18,7 @@ from farm.report.backfill_figures import (
     latent_shift,
     scenario_bars,
 )
+from farm.report.latent_deep_figures import network_figures
 from farm.report.latent_figures import (
     Scored,
     covariance_and_risk,
@@ -166,7 +167,7 @@ def _generate(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) ->
                 (study["market"], *study["assets"]),
                 name,
             )
-    return figures
+    return figures | network_figures(order, records)
 
 
 def _by_regimes(item: tuple[str, Record]) -> tuple[int, bool]:
