@@ -166,7 +166,8 @@ class NormalRegimes:
         _, chance, filled, variance = self._weighed(rows[first:], before[first:])
         mean = np.einsum("nk,kna->na", chance, filled)
         spread = np.einsum("nk,kna->na", chance, variance + (filled - mean) ** 2)
-        return Imputation(mean, np.sqrt(np.where(np.isnan(rows[first:]), spread, 0.0)))
+        hidden = np.isnan(rows[first:])
+        return Imputation(np.where(hidden, mean, rows[first:]), np.sqrt(np.where(hidden, spread, 0.0)))
 
     def _weighed(self, rows: Floats, before: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Give density (N,), chances given the whole day (N, K), filled and variance (K, N, A)."""

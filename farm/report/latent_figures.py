@@ -349,14 +349,14 @@ def dimension_choice(
     figure = new_figure(11.0, 4.2)
     looks = dict(zip(next(iter(scores.values())), (COLOURS[3], COLOURS[0]), strict=False))
     for axis, (kind, by_model) in zip(figure.subplots(1, len(scores)), scores.items(), strict=True):
-        for (name, values), style in zip(by_model.items(), ("-", "--"), strict=False):
+        for (name, values), style, lift in zip(by_model.items(), ("-", "--"), (6, -14), strict=False):
             axis.plot(counts, values, style, color=looks[name], linewidth=1.8)
             best = int(np.argmax(values))
             axis.plot(counts[best], values[best], "o", color=looks[name], markersize=8)
             axis.annotate(
                 f"{counts[best]}",
                 (counts[best], values[best]),
-                xytext=(0, 8),
+                xytext=(12, lift),
                 textcoords="offset points",
                 ha="center",
                 color=looks[name],
@@ -369,6 +369,7 @@ def dimension_choice(
         tidy(axis, grid="y")
     figure.axes[0].set_ylabel("log density of a held-out row, nats", color=INK, fontsize=10)
     handles = [Line2D([], [], color=colour, linewidth=1.8, label=name) for name, colour in looks.items()]
+    handles[-1].set_linestyle("--")
     handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=1.4, label=f"planted: {planted}"))
     note = "Dots: the number that cross-validation would choose."
     return titled(figure, "How many factors?", note, handles)
