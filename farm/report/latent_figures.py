@@ -348,7 +348,9 @@ def dimension_choice(
     """
     figure = new_figure(11.0, 4.2)
     looks = dict(zip(next(iter(scores.values())), (COLOURS[3], COLOURS[0]), strict=False))
-    for axis, (kind, by_model) in zip(figure.subplots(1, len(scores)), scores.items(), strict=True):
+    for axis, (kind, by_model) in zip(
+        figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True
+    ):
         for (name, values), style, lift in zip(by_model.items(), ("-", "--"), (6, -14), strict=False):
             axis.plot(counts, values, style, color=looks[name], linewidth=1.8)
             best = int(np.argmax(values))
