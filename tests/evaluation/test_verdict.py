@@ -196,13 +196,13 @@ def test_the_p_values_after_selection_are_those_of_the_daily_losses():
     # The variant lacks a ticker, on which all models err more: it must not gain from that.
     wild = predictions["ticker"] == "B"
     predictions.loc[wild, "predicted"] += 2 * (predictions["predicted"] - predictions["actual"])[wild]
-    predictions = predictions[~(wild & (predictions["model"] == "gru"))]
+    predictions = predictions[~wild | (predictions["model"] != "gru")]
     table = judge(predictions, names, ("lstm", "gru", "mlp"), names, resamples=300, seed=7)
 
     squared = (predictions["predicted"] - predictions["actual"]) ** 2
     cells = predictions.assign(squared=squared)
     daily = cells.pivot_table("squared", "date", "model")
-    of_one = cells[~wild].pivot_table("squared", "date", "model")
+    of_one = cells[cells["ticker"] == "A"].pivot_table("squared", "date", "model")
     for reference in names:
         gains = {name: (of_one if name == "gru" else daily)[reference] for name in ("gru", "lstm", "mlp")}
         gains = {name: other - (of_one if name == "gru" else daily)[name] for name, other in gains.items()}
@@ -221,18 +221,18 @@ def test_the_p_values_after_selection_are_those_of_the_daily_losses():
 
 
 def test_a_gain_of_the_luckiest_of_many_is_not_shown():
-    """Without a true gain the best of many has a small p-value of its own often, and beats seldom."""
+    """Its own test would call it better; how often the adjusted one does is tested in test_selection.py."""
     variants = tuple(f"v{i}" for i in range(20))
-    worlds, lucky, yes = 40, 0, 0
-    for seed in range(worlds):
-        predictions = world(
-            dict.fromkeys((*variants, "linear"), 1.0), days=100, tickers=("A",), seeds=1, seed=seed
-        )
-        table = judge(predictions, variants=variants, resamples=100)
-        lucky += ((table["dm_p"] < 0.05) & (table["dm_statistic"] < 0)).any()
-        yes += (table["beats"] == "yes").any()
-    assert lucky / worlds > 0.2
-    assert yes / worlds < 0.05 + 4 * math.sqrt(0.05 * 0.95 / worlds)
+    predictions = world(dict.fromkeys((*variants, "linear"), 1.0), days=100, tickers=("A",), seeds=1, seed=0)
+    table = judge(predictions, variants=variants, resamples=200)
+    best = table.iloc[0]
+    assert best["linear_rmse_skill"] > 0
+    assert best["dm_statistic"] < 0
+    assert best["dm_p"] < 0.05
+    assert best["linear_p_selected"] > 0.05
+    assert best["beats"] == "not shown"
+    alone = predictions[predictions["model"].isin([best["model"], "linear"])]
+    assert judge(alone, variants=(best["model"],), resamples=200).loc[best["model"], "beats"] == "yes"
 
 
 def test_a_model_equal_to_the_reference_has_no_skill_and_p_one():
