@@ -40,7 +40,9 @@ _SUMMARY = {  # metric of a summary run: column of the verdict
     "ci/hi": "rmse_hi",
     "dm/statistic": "dm_statistic",
     "dm/p": "dm_p",
+    "mcs/p": "mcs_p",
 }
+_AGAINST = ("rmse_skill", "p_selected")  # columns of the verdict for each reference
 
 
 def check_uri(uri: str) -> None:
@@ -263,7 +265,8 @@ class Tracking:
         shared = set.intersection(*(set(record.metrics) for record in records))
         metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
         metrics |= {name: row[column] for name, column in _SUMMARY.items()}
-        metrics |= {f"vs/{ref}_rmse_skill": row[f"{ref}_rmse_skill"] for ref in self._plan.sweep.references}
+        against = [f"{ref}_{column}" for ref in self._plan.sweep.references for column in _AGAINST]
+        metrics |= {f"vs/{column}": row[column] for column in against}
         params = dict(set.intersection(*(set(_flat(record.config).items()) for record in records)))
         run = self._create(row["model"], tags, when)
         self._finish(

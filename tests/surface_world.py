@@ -5,6 +5,7 @@ import numpy as np
 from farm.base.surfaces import SurfaceInputs
 from farm.base.types import Floats
 from farm.data.day_vectors import day_vectors, surface_inputs
+from farm.data.surface import Surfaces
 from farm.models.surface_cvae import SurfaceCVAEConfig
 from farm.training.fit import reproducible
 
@@ -47,3 +48,12 @@ def network(inputs: SurfaceInputs, seed: int = 0, stirred: bool = True, **fields
             for parameter in built.surface_head.parameters():
                 parameter.data.normal_(0, 0.3)
     return built
+
+
+def record(days: int, seed: int = 0, start: str = "2004-01-01") -> Surfaces:
+    """The same world as a record of surfaces, on business days."""
+    surface, extra = surfaces(days, seed)
+    dates = np.arange(start, "2060-01-01", dtype="datetime64[D]")
+    dates = dates[np.is_busday(dates)][:days]
+    grid = np.array(MATURITIES), np.exp(MONEYNESS)
+    return Surfaces(dates, surface.astype(np.float32), extra[:, 0], *grid, "moneyness", "synthetic")

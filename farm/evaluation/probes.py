@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farm.base.model import Model
-from farm.base.types import Forecast, Windows
+from farm.base.types import Floats, Forecast, Windows
 from farm.evaluation.metric import metric_name
 
 Cells = npt.NDArray[np.bool_]
@@ -45,9 +46,13 @@ def asset_groups(features: tuple[str, ...], lookback: int, target: str) -> dict[
     groups = {"own": every & own, "peers": every & ~own, "peers_last": last & ~own}
     for asset in dict.fromkeys(assets):
         groups[asset] = every & np.array([a == asset for a in assets])
-    for f, name in enumerate(features):
-        groups[name] = every & (np.arange(len(features)) == f)
-    return groups
+    return groups | channel_groups(features, lookback)
+
+
+def channel_groups(features: tuple[str, ...], lookback: int) -> dict[str, Cells]:
+    """Group the cells of a window by feature, (T, F) each: ``{feature}``, on all days."""
+    every = np.ones((lookback, 1), dtype=np.bool_)
+    return {name: every & (np.arange(len(features)) == f) for f, name in enumerate(features)}
 
 
 def reliance(
@@ -76,11 +81,11 @@ def reliance(
     Returns
     -------
     dict
-        By MLflow name, for each group: ``test/reliance/{group}``, the root mean square change of the
+        By MLflow name, for each group: ``probe/reliance/{group}``, the root mean square change of the
         point forecast, over that between the forecasts of two samples drawn at random, which is
         sqrt(2) standard deviations. It is 0 where a group has no say and about 1 where it has
         all of it; for a linear model of independent inputs the squares add up to 1. A constant
-        forecast scores 0. And ``test/reliance_rmse/{group}``, the RMSE with the group permuted over
+        forecast scores 0. And ``probe/reliance_rmse/{group}``, the RMSE with the group permuted over
         the RMSE without, minus 1; NaN where the forecast is perfect.
 
     Raises
@@ -101,9 +106,9 @@ def reliance(
         x = np.where(cells, windows.x[order], windows.x)
         after = model.predict(replace(windows, x=x)).point.astype(np.float64)
         change = _rms(after - before)
-        scores[metric_name("test", part, f"reliance/{name}")] = change / spread if spread > 0 else 0.0
+        scores[metric_name("probe", part, f"reliance/{name}")] = change / spread if spread > 0 else 0.0
         loss = _rms(after - windows.truth) / error - 1 if error > 0 else float("nan")
-        scores[metric_name("test", part, f"reliance_rmse/{name}")] = loss
+        scores[metric_name("probe", part, f"reliance_rmse/{name}")] = loss
     return scores
 
 
@@ -123,17 +128,33 @@ def ignores_peers(scores: Mapping[str, float], part: str = "") -> str:
         Why, if the reliance on the peers' last day is at most a tenth of that on the target's own
         past; so also for a constant forecast. Else empty.
     """
-    last, own = (scores[metric_name("test", part, f"reliance/{name}")] for name in ("peers_last", "own"))
+    last, own = (scores[metric_name("probe", part, f"reliance/{name}")] for name in ("peers_last", "own"))
     if last > IGNORED * own:
         return ""
     return f"reliance on the peers' last day {last:.2g}, on its own past {own:.2g}"
 
 
-def leak(model: Model, windows: Windows, seed: int = 0) -> float:
-    """Measure how far the forecasts change when what they may not see is replaced.
+class Causality(NamedTuple):
+    """How far forecasts change when what they may not see is replaced; 0 for an honest model.
 
-    Once the targets and the hidden inputs of all samples are replaced by noise; once the series
-    from the middle sample's own day on, which the samples up to that one may not see.
+    Parameters
+    ----------
+    targets
+        The largest change, of a point or quantile forecast in the unit of the target, when the targets
+        and hidden inputs are replaced by noise.
+    future
+        The same of the forecasts up to a date, when all that comes after is replaced: the series from
+        the date's own target on, and the windows of all later samples.
+    """
+
+    targets: float
+    future: float
+
+
+def causality(model: Model, windows: Windows, seed: int = 0) -> Causality:
+    """Replace what forecasts may not see, and measure how far they change.
+
+    The future is replaced after each of three dates that cut the block into quarters.
 
     Parameters
     ----------
@@ -146,24 +167,111 @@ def leak(model: Model, windows: Windows, seed: int = 0) -> float:
 
     Returns
     -------
-    float
-        The largest absolute change of a point or quantile forecast, in the unit of the target: 0.0
-        for an honest model.
+    Causality
+        Both 0.0 for an honest model.
     """
     rng = np.random.default_rng(seed)
     before = model.predict(windows)
-    noise = 10 * (np.abs(windows.y).max() + 1)
+    noise = 10 * float(np.abs(windows.y).max() or 1)
     hidden = windows.hidden
     if hidden is not None:
         hidden = (hidden + rng.normal(0, 10, hidden.shape)).astype(hidden.dtype)
     y = (windows.y + rng.normal(0, noise, windows.y.shape)).astype(windows.y.dtype)
-    blind = _apart(before, model.predict(replace(windows, y=y, hidden=hidden)), len(windows))
-    middle = len(windows) // 2
-    series = windows.series.copy()
-    future = slice(int(windows.position[middle]), None)
-    series[future] += rng.normal(0, noise, series[future].shape)
-    early = _apart(before, model.predict(replace(windows, series=series)), middle + 1)
-    return max(blind, early)
+    targets = _apart(before, model.predict(replace(windows, y=y, hidden=hidden)), len(windows))
+    future = 0.0
+    for date in sorted({len(windows) * quarter // 4 for quarter in (1, 2, 3)}):
+        series, x = windows.series.copy(), windows.x.copy()
+        series[windows.position[date] :] += rng.normal(0, noise, len(series) - windows.position[date])
+        x[date + 1 :] += rng.normal(0, 3, x[date + 1 :].shape).astype(x.dtype)
+        after = model.predict(replace(windows, series=series, x=x))
+        future = max(future, _apart(before, after, date + 1))
+    return Causality(targets, future)
+
+
+def too_good(
+    forecast: Forecast, windows: Windows, seen: Causality, limit: float, inputs: Mapping[str, Floats]
+) -> str:
+    """Say why a forecast may be better than it can honestly be.
+
+    Parameters
+    ----------
+    forecast
+        B forecasts.
+    windows
+        Their samples.
+    seen
+        What `causality` found.
+    limit
+        Share of the target's variance that no honest forecast of this kind explains.
+    inputs
+        What stood before each forecast, by name, each (B,), scaled or not: one that is nearly the target
+        is the likely leak.
+
+    Returns
+    -------
+    str
+        Empty where the share explained is at most `limit`, or the target does not vary. Else the share
+        and the likeliest reason: the model sees its target or the future; an input is nearly the
+        target; or none of these.
+    """
+    truth = windows.truth.astype(np.float64)
+    explained = 1 - np.mean((forecast.point - truth) ** 2) / truth.var() if truth.var() > 0 else 0.0
+    if explained <= limit:
+        return ""
+    alike = {name: _correlation(values, truth) for name, values in inputs.items()}
+    closest = max(alike, key=lambda name: alike[name], default="")
+    if seen.targets > 0:
+        reason = "the model reads the targets it is to forecast"
+    elif seen.future > 0:
+        reason = "the model reads days after the forecast"
+    elif closest and alike[closest] ** 2 > limit:
+        reason = f"its input {closest} is nearly the target (correlation {alike[closest]:.2f})"
+    else:
+        reason = "no single input tells it, so see how the inputs are dated and scaled"
+    return f"explains {100 * explained:.0f} % of the variance: {reason}"
+
+
+def _correlation(one: Floats, other: Floats) -> float:
+    """Give the size of a correlation; 0 where one of the two is constant."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 0.0
+    return float(abs(np.corrcoef(one.astype(np.float64), other)[0, 1]))
+
+
+def probe(
+    model: Model, windows: Windows, forecast: Forecast, groups: Mapping[str, Cells], limit: float
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Look behind the forecasts of a test block: causality, reliance, and results too good to be true.
+
+    Parameters
+    ----------
+    model
+        Taught.
+    windows
+        B samples in time order.
+    forecast
+        What the model says of them.
+    groups
+        Cells whose reliance is measured; see `reliance`.
+    limit
+        Of `too_good`.
+
+    Returns
+    -------
+    metrics : dict
+        ``probe/causality/targets`` and ``probe/causality/future`` (see `Causality`), and those of
+        `reliance`, none for a single sample.
+    tags : dict
+        Warnings: ``sees the future`` and ``too good to be true``.
+    """
+    seen = causality(model, windows)
+    metrics = {"probe/causality/targets": seen.targets, "probe/causality/future": seen.future}
+    metrics |= reliance(model, windows, groups) if len(windows) > 1 else {}
+    last = {name: windows.x[:, -1, f] for f, name in enumerate(windows.features)}
+    tags = {"too good to be true": too_good(forecast, windows, seen, limit, last)}
+    changed = [f"{what} move it by {by:.2g}" for what, by in seen._asdict().items() if by > 0]
+    tags["sees the future"] = ", ".join(changed)
+    return metrics, {name: reason for name, reason in tags.items() if reason}
 
 
 def _apart(one: Forecast, other: Forecast, count: int) -> float:

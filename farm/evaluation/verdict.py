@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,13 @@ from scipy.sparse import csr_array
 
 from farm.base.types import Floats, Forecast, Ints
 from farm.evaluation.accuracy import direction_accuracy, mae
+from farm.evaluation.selection import LEVEL, model_confidence_set, stepwise_p_values
 from farm.evaluation.significance import (
     diebold_mariano,
     mean_block_length,
     percentile_interval,
-    resampled_rows,
+    resampled_weights,
 )
-
-SIGNIFICANCE = 0.05
 
 
 def verdict(
@@ -37,14 +37,22 @@ def verdict(
 
     How to read a row. ``{ref}_rmse_skill`` is 1 - rmse / rmse of the reference on the same ticker
     and days, averaged over the replicates: 0.02 is an error 2 % smaller, and 0 is no gain.
-    ``beats`` is about the first reference: ``yes`` where the skill is positive and the
-    Diebold-Mariano test finds the losses smaller at 5 %; ``no`` where the skill is not positive;
-    ``not shown`` where it is positive but may be chance, or could not be measured.
-    ``dm_statistic`` is negative where the model loses less than the first reference, and ``dm_p``
-    is two-sided. The p-values are not adjusted for the number of variants: of twenty variants as
-    good as the reference, about one will have a p-value below 0.05.
+    ``beats`` is about the first reference: ``yes`` where the skill is positive, the Diebold-Mariano
+    test finds the losses smaller at 5 % and they stay so after selection (``{ref}_p_selected`` below
+    5 %); ``no`` where the skill is not positive; ``not shown`` where it is positive but may be chance,
+    or could not be measured. ``dm_statistic`` is negative where the model loses less than the first
+    reference, and ``dm_p`` is two-sided and not adjusted: of twenty variants as good as the reference,
+    about one has a ``dm_p`` below 0.05.
 
-    The test runs on one series: each day's difference of squared errors, averaged over tickers and
+    What is corrected for. ``{ref}_p_selected`` is adjusted for all variants of this table, drawn ones
+    (``--samples``) included: if none is better than this reference, the chance that one or more has a
+    value below 0.05 is about 0.05, whichever is picked afterwards (`stepwise_p_values`). It is not
+    adjusted for variants that other sweeps tried on the same days, for a design that was changed after
+    a look at them, nor for the number of references. ``mcs_p`` is of another question, which of all
+    models, baselines too, may be the best: those with a value above 0.05 are the 95 % model confidence
+    set (`model_confidence_set`).
+
+    All tests run on one series: each day's difference of squared errors, averaged over tickers and
     seeds. Assets move together, and so do a variant's seeds; a series for each would count the same
     day many times over. It weighs tickers by their variance, the skill weighs them alike: where
     the two disagree on the sign, a variant is ``not shown`` to beat. The intervals resample days
@@ -65,7 +73,7 @@ def verdict(
     settled
         Variants that draw nothing, so that one seed says all.
     resamples
-        Bootstrap draws behind each 95 % interval.
+        Bootstrap draws behind each 95 % interval and each adjusted p-value.
     seed
         Seed of those draws.
 
@@ -76,10 +84,10 @@ def verdict(
         (variant or baseline), ``beats`` (empty for a baseline), ``rmse`` with ``rmse_lo`` and
         ``rmse_hi``, ``mae`` (both in the unit of the target) and ``direction_accuracy`` (means over
         replicates), ``{ref}_rmse_skill`` for each reference, with ``_lo`` and ``_hi`` for the first,
-        ``dm_statistic`` and ``dm_p`` (NaN for the reference itself), ``seeds``, ``replicates`` (on
-        which the row rests), ``expected`` (tickers x seeds seen in any model of its role; tickers for
-        a settled one) and ``settled``. A model without forecasts has replicates 0 and NaN scores, and
-        stands last.
+        ``dm_statistic`` and ``dm_p`` (NaN for the reference itself), ``{ref}_p_selected`` for each
+        reference (NaN for a baseline), ``mcs_p``, ``seeds``, ``replicates`` (on which the row rests),
+        ``expected`` (tickers x seeds seen in any model of its role; tickers for a settled one) and
+        ``settled``. A model without forecasts has replicates 0 and NaN scores, and stands last.
 
     Raises
     ------
@@ -95,17 +103,23 @@ def verdict(
     if not references or not set(references) <= set(baselines):
         raise ValueError(f"references {references}, expected at least one, from the baselines {baselines}")
     scores = _scores(table, references)
-    drawn = _resample(table, references[0], resamples, seed)
+    intervals = _intervals(table, names, references[0], resamples, seed)
+    daily = {reference: _daily_losses(table, names, reference) for reference in references}
+    selected = _selected(daily, names, variants, resamples, seed)
+    tickers, seeds = scores["ticker"].nunique(), _seeds(scores, variants, baselines, settled)
     first = f"{references[0]}_rmse_skill"
     rows: list[dict[str, Any]] = []
     for name in names:
-        role, peers = ("variant", variants) if name in variants else ("baseline", baselines)
-        row = _judge(table, scores, drawn, name, references)
-        beats = _beats(row[first], row["dm_statistic"], row["dm_p"]) if role == "variant" else ""
-        drawing = [peer for peer in peers if peer not in settled]
-        seeds = 1 if name in settled else scores.loc[scores["model"].isin(drawing), "seed"].nunique()
-        expected = scores["ticker"].nunique() * seeds
-        row |= {"expected": expected, "settled": name in settled}
+        role = "variant" if name in variants else "baseline"
+        own = scores.iloc[table.of(name)]
+        row = {column: _mean(own[column]) for column in ("rmse", "mae", "direction_accuracy")}
+        row |= {f"{other}_rmse_skill": _mean(own[f"vs/{other}_rmse_skill"]) for other in references}
+        row |= intervals[name] | _diebold_mariano(daily[references[0]], name) | selected[name]
+        beats = _beats(row, references[0]) if role == "variant" else ""
+        # A replicate without a single forecast is one that failed.
+        measured = own[own["rmse"].notna()]
+        row |= {"seeds": measured["seed"].nunique(), "replicates": len(measured)}
+        row |= {"expected": tickers * seeds[name], "settled": name in settled}
         rows.append({"model": name, "role": role, "beats": beats, **row})
     best_first = pd.DataFrame(rows).sort_values([first, "rmse", "model"], ascending=[False, True, True])
     return best_first.reset_index(drop=True)
@@ -146,22 +160,29 @@ class _Aligned:
     predicted: Floats
     squared: Floats
 
+    @cached_property
+    def _columns(self) -> dict[Any, Ints]:
+        return {
+            str(name): np.asarray(rows) for name, rows in self.replicates.groupby("model").indices.items()
+        }
+
     def of(self, model: str) -> Ints:
         """Give the columns of a model."""
-        return np.flatnonzero(self.replicates["model"] == model)
+        return self._columns.get(model, np.empty(0, dtype=np.int64))
 
-    def partners(self, reference: str) -> Floats:
-        """Give the squared errors of a reference on each replicate's ticker, (D, K)."""
+    def partners(self, reference: str) -> tuple[Floats, Ints]:
+        """Give the squared errors of a reference, (D, T + 1), and each replicate's column in them.
+
+        The last column is NaN, for the replicates whose ticker the reference lacks.
+        """
         columns = self.of(reference)
         tickers = self.replicates["ticker"].to_numpy()
-        column_of = dict(zip(tickers[columns], columns, strict=True))
-        if len(column_of) < len(columns):
+        place = {ticker: i for i, ticker in enumerate(tickers[columns])}
+        if len(place) < len(columns):
             raise ValueError(f"reference {reference!r} has several seeds, expected one for each ticker")
-        partners = np.full_like(self.squared, np.nan)
-        for k, ticker in enumerate(tickers):
-            if ticker in column_of:
-                partners[:, k] = self.squared[:, column_of[ticker]]
-        return partners
+        nothing = np.full((len(self.squared), 1), np.nan)
+        squared = np.hstack([self.squared[:, columns], nothing])
+        return squared, np.array([place.get(ticker, len(columns)) for ticker in tickers])
 
 
 def _align(predictions: pd.DataFrame) -> _Aligned:
@@ -202,12 +223,11 @@ def _column_means(values: Floats) -> Floats:
 
 
 def _resampled_means(weights: csr_array, values: Floats) -> Floats:
-    """Average over resampled days, (R, D) weights and (D, K) values to (R, K), without NaN.
-
-    The product is sparse because that one sums in the same order always; a dense one rounds
-    differently with the number of threads.
-    """
+    """Average over resampled days, (R, D) weights and (D, K) values to (R, K), without NaN."""
     known = ~np.isnan(values)
+    if known.all():
+        whole: Floats = (weights @ values) / len(values)
+        return whole
     with np.errstate(invalid="ignore"):
         means: Floats = (weights @ np.where(known, values, 0.0)) / (weights @ known.astype(np.float64))
     return means
@@ -250,62 +270,136 @@ def _scores(table: _Aligned, references: tuple[str, ...]) -> pd.DataFrame:
         direction_accuracy(*pair) if len(pair[1]) else math.nan for pair in forecasts
     ]
     for reference in references:
-        own, other = _both(table.squared, table.partners(reference))
+        partners, partner_of = table.partners(reference)
+        own, other = _both(table.squared, partners[:, partner_of])
         scores[f"vs/{reference}_rmse_skill"] = _skill(_column_means(own), _column_means(other))
     return scores
 
 
-def _resample(table: _Aligned, reference: str, resamples: int, seed: int) -> tuple[Floats, Floats]:
-    """Draw days and give each replicate's rmse and skill on them, each (R, K).
+def _intervals(
+    table: _Aligned, models: tuple[str, ...], reference: str, resamples: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Give the 95 % intervals of each model's rmse and skill.
 
     All models see the same draws, and the block length comes from the reference alone: a further
-    variant changes no other row.
+    variant changes no other row's. One model at a time: the draws of all replicates of a large sweep
+    would not fit into memory.
     """
     days = len(table.squared)
     block = mean_block_length(_row_means(table.squared[:, table.of(reference)]))
-    rows = resampled_rows(days, resamples=resamples, seed=seed, block=min(block, days))
-    numbered = rows + days * np.arange(resamples)[:, None]
-    # How often each draw has each day: one product then replaces R selections of rows.
-    weights = csr_array(
-        np.bincount(numbered.ravel(), minlength=resamples * days).reshape(resamples, days) * 1.0
-    )
-    own, other = _both(table.squared, table.partners(reference))
-    skill = _skill(_resampled_means(weights, own), _resampled_means(weights, other))
-    return np.sqrt(_resampled_means(weights, table.squared)), skill
+    weights = resampled_weights(days, resamples=resamples, seed=seed, block=min(block, days))
+    partners, partner_of = table.partners(reference)
+    drawn_partners = _resampled_means(weights, partners)
+    intervals = {}
+    for model in models:
+        columns = table.of(model)
+        squared = table.squared[:, columns]
+        drawn = _resampled_means(weights, squared)
+        own, other = _both(squared, partners[:, partner_of[columns]])
+        # Most replicates have the days of the reference: their draws are there already.
+        lost = np.isnan(own).any(axis=0)
+        paired, drawn_other = drawn.copy(), drawn_partners[:, partner_of[columns]]
+        paired[:, lost] = _resampled_means(weights, own[:, lost])
+        drawn_other[:, lost] = _resampled_means(weights, other[:, lost])
+        rmse = percentile_interval(_row_means(np.sqrt(drawn)))
+        skill = percentile_interval(_row_means(_skill(paired, drawn_other)))
+        named = {"rmse": rmse, f"{reference}_rmse_skill": skill}
+        intervals[model] = {
+            f"{name}_{end}": x
+            for name, ends in named.items()
+            for end, x in zip(("lo", "hi"), ends, strict=True)
+        }
+    return intervals
 
 
-def _judge(
-    table: _Aligned,
-    scores: pd.DataFrame,
-    drawn: tuple[Floats, Floats],
-    model: str,
-    references: tuple[str, ...],
-) -> dict[str, float]:
-    """Score one model over its replicates."""
-    columns = table.of(model)
-    own = scores.iloc[columns]
-    judged = {"rmse": _mean(own["rmse"])}
-    judged["rmse_lo"], judged["rmse_hi"] = percentile_interval(_row_means(drawn[0][:, columns]))
-    judged["mae"] = _mean(own["mae"])
-    judged["direction_accuracy"] = _mean(own["direction_accuracy"])
-    skills = {name: _mean(own[f"vs/{name}_rmse_skill"]) for name in references}
-    first = f"{references[0]}_rmse_skill"
-    judged[first] = skills[references[0]]
-    judged[f"{first}_lo"], judged[f"{first}_hi"] = percentile_interval(_row_means(drawn[1][:, columns]))
-    judged |= {f"{name}_rmse_skill": skill for name, skill in skills.items()}
-    if model == references[0]:
-        judged |= {"dm_statistic": math.nan, "dm_p": math.nan}
-    else:
-        pair = _both(table.squared[:, columns], table.partners(references[0])[:, columns])
-        test = diebold_mariano(_row_means(pair[0]), _row_means(pair[1]))
-        judged |= {"dm_statistic": test.statistic, "dm_p": test.p_value}
-    # A replicate without a single forecast is one that failed.
-    measured = own[own["rmse"].notna()]
-    return judged | {"seeds": measured["seed"].nunique(), "replicates": len(measured)}
+@dataclass(frozen=True)
+class _DailyLosses:
+    """Squared errors of models and of a reference on the same tickers, averaged over replicates.
+
+    Parameters
+    ----------
+    reference
+        Its name.
+    own, other
+        Of each model and of the reference beside it, (D,) by model, NaN on a day without both.
+    """
+
+    reference: str
+    own: dict[str, Floats]
+    other: dict[str, Floats]
+
+    def gains(self, models: Sequence[str]) -> Floats:
+        """Give how much less each model loses than the reference, (D, K)."""
+        return np.column_stack([self.other[name] - self.own[name] for name in models])
 
 
-def _beats(skill: float, statistic: float, p_value: float) -> str:
+def _seeds(
+    scores: pd.DataFrame, variants: tuple[str, ...], baselines: tuple[str, ...], settled: frozenset[str]
+) -> dict[str, int]:
+    """Count the seeds that each model was to be run with: those seen in any model of its role."""
+    counts = {}
+    for peers in (variants, baselines):
+        drawing = [peer for peer in peers if peer not in settled]
+        seen = scores.loc[scores["model"].isin(drawing), "seed"].nunique()
+        counts |= {peer: 1 if peer in settled else seen for peer in peers}
+    return counts
+
+
+def _daily_losses(table: _Aligned, models: tuple[str, ...], reference: str) -> _DailyLosses:
+    partners, partner_of = table.partners(reference)
+    own, other = {}, {}
+    for model in models:
+        columns = table.of(model)
+        pair = _both(table.squared[:, columns], partners[:, partner_of[columns]])
+        own[model], other[model] = map(_row_means, pair)
+    return _DailyLosses(reference, own, other)
+
+
+def _diebold_mariano(daily: _DailyLosses, model: str) -> dict[str, float]:
+    if model == daily.reference:
+        return {"dm_statistic": math.nan, "dm_p": math.nan}
+    test = diebold_mariano(daily.own[model], daily.other[model])
+    return {"dm_statistic": test.statistic, "dm_p": test.p_value}
+
+
+def _selected(
+    daily: Mapping[str, _DailyLosses],
+    models: tuple[str, ...],
+    variants: tuple[str, ...],
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Give each model's p-values that account for the others."""
+    options = {"resamples": resamples, "seed": seed}
+    found: dict[str, dict[str, float]] = {name: {} for name in models}
+    for reference, losses in daily.items():
+        against = losses.other[reference]
+        # Variants may lack a ticker: what counts is the gain over the reference on the same tickers.
+        gains = losses.gains(sorted(variants))
+        p_values = stepwise_p_values(against, against[:, None] - gains, block=_block(gains), **options)
+        adjusted = dict(zip(sorted(variants), p_values, strict=True))
+        for name in models:
+            found[name][f"{reference}_p_selected"] = float(adjusted.get(name, math.nan))
+    losses = next(iter(daily.values()))
+    gains = losses.gains(sorted(models))
+    comparable = losses.other[losses.reference][:, None] - gains
+    confidence = model_confidence_set(comparable, block=_block(gains), **options)
+    for name, p_value in zip(sorted(models), confidence.p_values, strict=True):
+        found[name]["mcs_p"] = float(p_value)
+    return found
+
+
+def _block(gains: Floats) -> int:
+    """Choose one block length for all: the median of what each series of gains asks for."""
+    varying = [gain for gain in gains.T if not np.isnan(gain).all() and np.nanmax(gain) > np.nanmin(gain)]
+    lengths = [mean_block_length(gain) for gain in varying]
+    return min(max(1, round(float(np.median(lengths)))), len(gains)) if lengths else 1
+
+
+def _beats(row: Mapping[str, float], reference: str) -> str:
     """Put a variant's numbers into the word of the table; see `verdict`."""
+    skill = row[f"{reference}_rmse_skill"]
     if skill <= 0:
         return "no"
-    return "yes" if skill > 0 and statistic < 0 and p_value < SIGNIFICANCE else "not shown"
+    shown = row["dm_statistic"] < 0 and row["dm_p"] < LEVEL and row[f"{reference}_p_selected"] < LEVEL
+    return "yes" if skill > 0 and shown else "not shown"

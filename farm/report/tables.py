@@ -18,6 +18,7 @@ from rich.text import Text
 from farm.base.errors import UserError
 from farm.base.files import write_atomically
 from farm.evaluation.metric import METRICS, metric_name
+from farm.evaluation.selection import LEVEL
 from farm.store import Record
 
 FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
@@ -35,41 +36,48 @@ def verdict_table(table: pd.DataFrame, references: tuple[str, ...], width: int =
         One row for each model, best first: columns model, role ("variant" or "baseline"), beats
         ("yes", "no", "not shown" or empty), rmse, rmse_lo, rmse_hi, direction_accuracy,
         ``REFERENCE_rmse_skill`` for each reference, ``FIRST_rmse_skill_lo`` and ``_hi`` for the
-        first one, dm_p, replicates, expected; see `farm.evaluation.verdict.verdict`. A NaN shows
-        as a dash, an interval with a NaN end not at all, a model with missing replicates as
-        ``NAME 3/21``. What stands in a column ``warnings`` goes below the model's name.
+        first one, dm_p, ``FIRST_p_selected``, mcs_p, replicates, expected; see
+        `farm.evaluation.verdict.verdict`. A NaN shows as a dash, an interval with a NaN end not at all,
+        a model with missing replicates as ``NAME 3/21``. What stands in a column ``warnings`` goes
+        below the model's name.
     references
         The baselines that skill is measured against; the first one is the one to beat.
     width
         Columns of the terminal. Where it is too narrow for one line a model, intervals go below
-        their value; where that is still too wide, the interval of the RMSE goes.
+        their value and the p-value after selection below that of the Diebold-Mariano test; where that
+        is still too wide, the interval of the RMSE and the confidence set go.
 
     Returns
     -------
     rich.table.Table
-        The first column says whether the variant beats the first reference.
+        The first column says whether the variant beats the first reference, the last one whether the
+        model is in the 95 % model confidence set.
     """
-    layouts = [_lay_out(table, references, between, rmse) for between, rmse in ((" ", True), ("\n", True))]
+    layouts = [_lay_out(table, references, between, brief=False) for between in (" ", "\n")]
     ruler = Console(width=10_000)
     for layout in layouts:
         if ruler.measure(layout).maximum <= width:
             return layout
-    return _lay_out(table, references, "\n", rmse_interval=False)
+    return _lay_out(table, references, "\n", brief=True)
 
 
-def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, rmse_interval: bool) -> Table:
+def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, brief: bool) -> Table:
     first, *others = references
+    stacked = between == "\n"
     shown = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if rmse_interval else 0, 0, 0), header_style="bold"
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if brief else 1, 0, 0), header_style="bold"
     )
     shown.add_column(f"beats\n{first}", no_wrap=True)
     shown.add_column("\nmodel", overflow="fold")
-    shown.add_column("RMSE\n[95 %]" if rmse_interval else "\nRMSE", justify="right", no_wrap=True)
+    shown.add_column("\nRMSE" if brief else "RMSE\n[95 %]", justify="right", no_wrap=True)
     shown.add_column(f"% vs {first}\n[95 %]", justify="right", no_wrap=True)
     for name in others:
         shown.add_column(f"% vs\n{name}", justify="right", overflow="fold")
     shown.add_column("dir.\nacc. %", justify="right", no_wrap=True)
-    shown.add_column("DM\np", justify="right", no_wrap=True)
+    for heading in ("DM p\n[sel. p]",) if stacked else ("DM\np", "sel.\np"):
+        shown.add_column(Text(heading), justify="right", no_wrap=True)
+    if not brief:
+        shown.add_column("\nMCS", justify="right", no_wrap=True)
     for row in table.to_dict("records"):
         beats = str(row["beats"])
         warnings = f"\n  {row['warnings']}" if row.get("warnings") else ""
@@ -77,9 +85,14 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, rms
         missing = row["replicates"] < row["expected"]
         model = f"{row['model']} {row['replicates']}/{row['expected']}" if missing else str(row["model"])
         rmse = _number(row["rmse"], _VALUE)
-        if rmse_interval:
+        if not brief:
             rmse += _interval(row, "rmse", lambda end: f"{end:#.3g}", between)
         skill = f"{first}_rmse_skill"
+        p_values = [_p_value(row["dm_p"]), _p_value(row[f"{first}_p_selected"])]
+        if stacked:
+            p_values = [p_values[0] + (f"\n[{p_values[1]}]" if p_values[1] != "-" else "")]
+        p_of_set = row["mcs_p"]
+        in_set = "-" if math.isnan(p_of_set) else "in" if p_of_set > LEVEL else "out"
         shown.add_row(
             Text("reference" if reference else beats, style=_BEATS_STYLE.get(beats, "")),
             Text.assemble((model, "bold" if reference else ""), (warnings, "yellow")),
@@ -87,7 +100,8 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, rms
             Text("-" if reference else _percent(row[skill]) + _interval(row, skill, _percent, between)),
             *("-" if row["model"] == name else _percent(row[f"{name}_rmse_skill"]) for name in others),
             _number(100 * row["direction_accuracy"], ".1f"),
-            "<0.001" if row["dm_p"] < 0.001 else _number(row["dm_p"], ".3f"),
+            *map(Text, p_values),
+            *(() if brief else (in_set,)),
             style="dim" if row["role"] == "baseline" else "",
         )
     return shown
@@ -104,8 +118,8 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...]) -> str:
     Returns
     -------
     str
-        The count, the best variant with its distance and Diebold-Mariano p-value, and a warning
-        if a variant has fewer than three seeds.
+        The count, the best variant with its distance and p-values, before and after accounting for
+        all variants that were tried, and a warning if a variant has fewer than three seeds.
     """
     first = references[0]
     skill = f"{first}_rmse_skill"
@@ -117,7 +131,7 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...]) -> str:
         return f"{first} did not finish: nothing to compare the variants with."
     winners = judged[judged["beats"] == "yes"]
     best = (judged if len(winners) == 0 else winners).iloc[0].to_dict()
-    name, distance = best["model"], _distance(best, skill)
+    name, distance = best["model"], _distance(best, first, len(judged))
     count = f"{len(winners)} of {len(judged)} variants {'beats' if len(winners) == 1 else 'beat'} {first}"
     if len(winners) > 0 and len(judged) == 1:
         sentence = f"{name} beats {first}: it has {distance}"
@@ -232,6 +246,10 @@ def _number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "-"
 
 
+def _p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else _number(p, ".3f")
+
+
 def _percent(share: float) -> str:
     return _number(100 * share, "+.2f" if abs(share) < 0.1 else "+.1f")
 
@@ -241,12 +259,14 @@ def _interval(row: dict[Any, Any], column: str, write: Callable[[float], str], b
     return f"{between}[{write(low)}, {write(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def _distance(row: dict[Any, Any], skill: str) -> str:
+def _distance(row: dict[Any, Any], reference: str, tried: int) -> str:
     """Say how far a row is from the reference, such as ``0.3 % higher RMSE (DM p = 0.41)``."""
-    percent = 100 * row[skill]
+    percent = 100 * row[f"{reference}_rmse_skill"]
     size = f"{abs(percent):.1f}" if abs(percent) >= 0.095 else f"{abs(percent):.1g}"
     apart = "the same RMSE" if percent == 0 else f"{size} % {'lower' if percent > 0 else 'higher'} RMSE"
-    p = row["dm_p"]
-    if not math.isfinite(p):
-        return apart
-    return f"{apart} (DM p {'< 0.001' if p < 0.001 else f'= {p:.2g}'})"
+    selected = f"best of {tried} tried, p after selection" if tried > 1 else "bootstrap p"
+    named = {"DM p": row["dm_p"], selected: row[f"{reference}_p_selected"]}
+    p_values = [
+        f"{name} {'< 0.001' if p < 0.001 else f'= {p:.2g}'}" for name, p in named.items() if math.isfinite(p)
+    ]
+    return f"{apart} ({'; '.join(p_values)})" if p_values else apart

@@ -22,7 +22,7 @@ from farm.data.splits import Calibrated, FourWay
 from farm.data.windows import same_day_dataset
 from farm.evaluation.latent import collapse, compare_latents
 from farm.evaluation.metric import evaluate
-from farm.evaluation.probes import asset_groups, ignores_peers, reliance
+from farm.evaluation.probes import asset_groups, ignores_peers, probe
 from farm.evaluation.regimes import volatile_quarter
 from farm.models.network import LatentNetwork, Scenario
 from farm.studies.study import STUDIES, Evaluation, PanelStudy
@@ -55,6 +55,7 @@ class BackfillStudy(PanelStudy):
         first one also mends each scenario of a model with a latent.
     """
 
+    believable = 0.99  # an index is nearly the sum of its peers
     name: Literal["backfill"] = "backfill"
     ticker: str
     peers: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
@@ -136,8 +137,9 @@ class BackfillStudy(PanelStudy):
             # A calibrator leaves the points alone, so their scores are those of the raw forecast.
             raw = part in before
             scores |= {key: value for key, value in found.items() if raw or key.startswith("interval/")}
-        probed = reliance(model, test, asset_groups(test.features, data.inputs.lookback, self.ticker))
-        tags = {"ignores the peers": ignores_peers(probed)}
+        groups = asset_groups(test.features, data.inputs.lookback, self.ticker)
+        probed, tags = probe(model, test, forecasts[""], groups, self.believable)
+        tags["ignores the peers"] = ignores_peers(probed)
         scores |= probed
         arrays: dict[str, Floats] = {}
         if isinstance(model, LatentNetwork):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -16,6 +16,7 @@ from farm.base.types import Dataset, Dates, Floats, Forecast
 from farm.data.panel import Panel
 from farm.data.surface import Surfaces
 from farm.evaluation.metric import evaluate
+from farm.evaluation.probes import channel_groups, probe
 from farm.training.curriculum import CurriculumConfig
 
 Source = Panel | Surfaces  # what a study cuts its blocks from
@@ -73,6 +74,7 @@ class StudyConfig(Config):
     """Config of a study, which is also the study: it cuts its source into a trial's data."""
 
     name: str
+    believable: ClassVar[float] = 0.3  # share of a target's variance that an honest forecast may explain
 
     @abstractmethod
     def dataset(self, source: Source) -> Dataset:
@@ -98,12 +100,14 @@ class StudyConfig(Config):
         """
 
     def evaluate(self, model: Model, data: Dataset) -> Evaluation:
-        """Forecast and score the validation block, then the test block, which is read here."""
+        """Forecast, score and probe the validation block, then the test block, which is read here."""
         scores = evaluate(model.predict(data.val), data.val.truth, block="val")
         test = data.open_test()
         forecast = model.predict(test)
         scores |= evaluate(forecast, test.truth, block="test")
-        return Evaluation(scores, test.times, test.truth, {"": forecast})
+        groups = channel_groups(test.features, data.inputs.lookback)
+        probed, warnings = probe(model, test, forecast, groups, self.believable)
+        return Evaluation(scores | probed, test.times, test.truth, {"": forecast}, warnings)
 
 
 class PanelStudy(StudyConfig):

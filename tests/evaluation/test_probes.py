@@ -5,7 +5,7 @@ import pytest
 
 from farm.base.model import Model
 from farm.base.types import Forecast, Windows
-from farm.evaluation.probes import asset_groups, ignores_peers, leak, reliance
+from farm.evaluation.probes import asset_groups, causality, channel_groups, ignores_peers, probe, reliance
 
 ASSETS = ("AMZN", "MSFT", "SP500")
 CHANNELS = ("log_return", "roll_vol", "vol_change", "log_range")
@@ -87,10 +87,10 @@ def test_reliance_is_the_planted_share(windows):
         "peers_last": np.sqrt(0.45),
     }
     for name, weight in planted.items():
-        assert scores[f"test/reliance/{name}"] == pytest.approx(weight / total, rel=0.06), name
+        assert scores[f"probe/reliance/{name}"] == pytest.approx(weight / total, rel=0.06), name
     for name in ("AMZN/log_return", "MSFT/roll_vol", "SP500/log_range"):
-        assert scores[f"test/reliance/{name}"] == 0
-        assert scores[f"test/reliance_rmse/{name}"] == 0
+        assert scores[f"probe/reliance/{name}"] == 0
+        assert scores[f"probe/reliance_rmse/{name}"] == 0
 
 
 def test_the_error_grows_where_the_input_was_needed_and_shrinks_where_it_was_noise(windows):
@@ -98,8 +98,8 @@ def test_the_error_grows_where_the_input_was_needed_and_shrinks_where_it_was_noi
     scores = reliance(linear(MSFT__log_return=0.6, SP500__log_return=0.5), windows, GROUPS)
     before = 0.64 + 0.25
     expected = np.sqrt((before + 0.72) / before) - 1
-    assert scores["test/reliance_rmse/MSFT"] == pytest.approx(expected, abs=0.04)
-    assert scores["test/reliance_rmse/SP500"] == pytest.approx(0, abs=0.03)
+    assert scores["probe/reliance_rmse/MSFT"] == pytest.approx(expected, abs=0.04)
+    assert scores["probe/reliance_rmse/SP500"] == pytest.approx(0, abs=0.03)
 
 
 def test_a_group_moves_together(windows):
@@ -108,14 +108,14 @@ def test_a_group_moves_together(windows):
     both = Windows(**{**vars(windows), "x": twins})
     # The difference of equal channels is zero on every day, and stays so when they move together.
     scores = reliance(linear(MSFT__log_return=1, SP500__log_return=-1, AMZN__roll_vol__0=1), both, GROUPS)
-    assert scores["test/reliance/peers"] == 0
-    assert scores["test/reliance/MSFT"] == pytest.approx(1, rel=0.06)
+    assert scores["probe/reliance/peers"] == 0
+    assert scores["probe/reliance/MSFT"] == pytest.approx(1, rel=0.06)
 
 
 def test_the_same_seed_gives_the_same_numbers_under_the_name_of_the_part(windows):
     model = linear(MSFT__log_return=0.6, AMZN__log_return__4=0.1)
     one, again = reliance(model, windows, GROUPS), reliance(model, windows, GROUPS, part="s4")
-    assert again == {name.replace("test/", "test/s4/"): score for name, score in one.items()}
+    assert again == {name.replace("probe/", "probe/s4/"): score for name, score in one.items()}
     assert one != reliance(model, windows, GROUPS, seed=1)
     assert all(type(score) is float for score in one.values())
 
@@ -155,7 +155,7 @@ def test_a_model_is_handed_what_it_always_gets(windows):
 
 def test_a_perfect_forecast_and_bad_groups(windows):
     scores = reliance(Formula(lambda w: w.truth), windows, GROUPS)
-    assert np.isnan(scores["test/reliance_rmse/peers"])
+    assert np.isnan(scores["probe/reliance_rmse/peers"])
     with pytest.raises(ValueError, match=r"group own: shape \(5, 12\)"):
         reliance(linear(MSFT__log_return=1), windows, asset_groups(FEATURES, 5, "AMZN"))
     with pytest.raises(ValueError, match="at least 2"):
@@ -178,16 +178,71 @@ CHEATS = {
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_an_honest_model_leaks_nothing(name, windows):
-    assert leak(HONEST[name], windows) == 0.0
+def test_an_honest_model_sees_no_future(name, windows):
+    assert causality(HONEST[name], windows) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_model_that_peeks_is_caught(name, windows):
-    assert leak(CHEATS[name], windows) > 1e-3
+    seen = causality(CHEATS[name], windows)
+    assert max(seen) > 1e-3
+    # What the model was handed as targets, or what came later: each is told apart.
+    assert (seen.targets > 0) == (name in ("target", "hidden", "width"))
 
 
 def test_windows_that_hide_nothing_can_be_probed(windows):
     plain = Windows(**{**vars(windows), "hidden": None})
-    assert leak(HONEST["window"], plain) == 0.0
-    assert leak(CHEATS["target"], plain) > 0
+    assert causality(HONEST["window"], plain) == (0.0, 0.0)
+    assert causality(CHEATS["target"], plain).targets > 0
+    flat = Windows(
+        **{**vars(windows), "y": np.zeros_like(windows.y), "series": np.zeros_like(windows.series)}
+    )
+    assert causality(CHEATS["target"], flat).targets > 0
+    one = windows.take(slice(7, 8))
+    assert causality(HONEST["last return"], one) == (0.0, 0.0)
+    assert causality(CHEATS["truth"], one).future > 0
+
+
+def guilty(model, windows, limit=0.5):
+    return probe(model, windows, model.predict(windows), {}, limit)
+
+
+def test_a_forecast_too_good_to_be_true_is_flagged_with_the_likely_reason(windows):
+    def reason(model, block=windows):
+        return guilty(model, block)[1].get("too good to be true", "")
+
+    assert "reads the targets" in reason(Formula(lambda w: w.y.astype(float)))
+    assert "reads days after" in reason(Formula(lambda w: w.truth))
+    x = windows.x.copy()
+    x[:, -1, 6] = 5 * windows.truth + 1
+    leaky = Windows(**{**vars(windows), "x": x})
+    told = reason(Formula(lambda w: (w.x[:, -1, 6].astype(float) - 1) / 5), leaky)
+    assert "MSFT/vol_change is nearly the target (correlation 1.00)" in told
+    assert "100 % of the variance" in told
+    x[:, 0, 6], x[:, -1, 6] = windows.truth, 0
+    spread = Formula(lambda w: w.x[:, 0, 6].astype(float))
+    assert "no single input" in reason(spread, Windows(**{**vars(windows), "x": x}))
+    # The best honest forecast explains 0.36, and its input is no leak.
+    honest = linear(MSFT__log_return=0.6)
+    assert guilty(honest, windows) == (
+        {"probe/causality/targets": 0.0, "probe/causality/future": 0.0}, {}
+    )  # fmt: skip
+    assert "MSFT/log_return is nearly" in guilty(honest, windows, limit=0.3)[1]["too good to be true"]
+
+
+def test_a_peeking_model_is_named_though_it_scores_badly(windows):
+    metrics, tags = guilty(CHEATS["next day"], windows)
+    assert set(tags) == {"sees the future"}
+    assert metrics["probe/causality/future"] > 1e-3
+    flat = Windows(**{**vars(windows), "series": np.zeros_like(windows.series)})
+    assert guilty(Formula(lambda w: np.zeros(len(w))), flat)[1] == {}
+
+
+def test_channels_are_groups_of_any_window(windows):
+    groups = channel_groups(("a", "b"), 3)
+    assert {name: cells.tolist() for name, cells in groups.items()} == {
+        "a": [[True, False]] * 3,
+        "b": [[False, True]] * 3,
+    }
+    metrics, _ = probe(HONEST["window"], windows, HONEST["window"].predict(windows), GROUPS, 1.0)
+    assert metrics["probe/reliance/MSFT/log_return"] == pytest.approx(1, rel=0.06)

@@ -90,7 +90,7 @@ def test_the_best_of_fifty_equal_models_is_seldom_called_better():
     for seed in range(400):
         reference, models = squared_errors(100, np.zeros(50), seed)
         for tried in found:
-            p = spa_p_value(reference, models[:, :tried], block=1, resamples=200, seed=seed)
+            p = spa_p_value(reference, models[:, :tried], block=1, resamples=100, seed=seed)
             found[tried] += p < 0.05
     for tried, count in found.items():
         assert 0 < count / 400 < 0.05 + FOUR_ERRORS, tried
@@ -101,7 +101,7 @@ def test_errors_with_a_memory_do_not_pass_for_a_gain():
     for seed in range(200):
         reference, models = squared_errors(250, np.zeros(10), seed, memory=0.7)
         block = mean_block_length(reference - models[:, 0])
-        found += spa_p_value(reference, models, block=block, resamples=200, seed=seed) < 0.05
+        found += spa_p_value(reference, models, block=block, resamples=100, seed=seed) < 0.05
     assert found / 200 < 0.05 + FOUR_ERRORS * math.sqrt(2)
 
 

@@ -39,6 +39,11 @@ def test_table_fits_and_cuts_nothing(sweep, width):
         low, high = 100 * row["linear_rmse_skill_lo"], 100 * row["linear_rmse_skill_hi"]
         if row["model"] not in ("linear", "persistence"):
             assert f"[{low:+.2f}, {high:+.2f}]" in text
+        if row["role"] == "variant":
+            selected = f"{row['linear_p_selected']:.3f}"
+            assert (selected in line) if width >= 120 else (f"[{selected}]" in text)
+        if width >= 100:
+            assert line.split()[-1] == ("in" if row["mcs_p"] > 0.05 else "out")
     if width >= 100:
         assert f"[{sweep.table['rmse_lo'].iloc[0]:#.3g}, {sweep.table['rmse_hi'].iloc[0]:#.3g}]" in text
 
@@ -53,14 +58,14 @@ def test_table_names_missing_numbers_and_replicates(sweep):
     table = sweep.table.copy()
     last = len(table) - 1
     table.loc[last, ["rmse", "mae", "direction_accuracy", "dm_p", "rmse_lo", "linear_rmse_skill"]] = np.nan
-    table.loc[last, ["linear_rmse_skill_lo", "econometric_rmse_skill"]] = np.nan
+    table.loc[last, ["linear_rmse_skill_lo", "econometric_rmse_skill", "mcs_p"]] = np.nan
     table.loc[last, "replicates"] = 3
     line = next(
         line for line in rendered(replace(sweep, table=table), 140) if table.loc[last, "model"] in line
     )
     assert "nan" not in line
     assert f"3/{table.loc[last, 'expected']}" in line
-    assert line.count(" -") == 5
+    assert line.count(" -") == 7
 
 
 def test_baselines_are_dim_and_verdicts_coloured(sweep):
@@ -81,9 +86,10 @@ def test_baselines_are_dim_and_verdicts_coloured(sweep):
     assert not by_style.get("LSTM-Raw") or not by_style["LSTM-Raw"].dim
 
 
-def rows(*variants: tuple[str, str, float, float], seeds: int = 3) -> pd.DataFrame:
-    """A table of variants (name, beats, skill in percent, DM p) and the reference."""
-    table = pd.DataFrame(variants, columns=["model", "beats", "linear_rmse_skill", "dm_p"])
+def rows(*variants: tuple[str, str, float, float, float], seeds: int = 3) -> pd.DataFrame:
+    """A table of variants (name, beats, skill in percent, DM p, p after selection) and the reference."""
+    columns = ["model", "beats", "linear_rmse_skill", "dm_p", "linear_p_selected"]
+    table = pd.DataFrame(variants, columns=columns)
     table = table.assign(role="variant", seeds=seeds, rmse=0.018, settled=False)
     table["linear_rmse_skill"] /= 100
     linear = {"model": "linear", "role": "baseline", "beats": "", "seeds": 1, "rmse": 0.018, "settled": False}
@@ -94,53 +100,68 @@ def rows(*variants: tuple[str, str, float, float], seeds: int = 3) -> pd.DataFra
     ("table", "expected"),
     [
         (
-            rows(("Raw", "no", -1.2, 0.02), ("Feat", "no", -0.3, 0.41)),
-            "No variant beats linear: the closest, Feat, has 0.3 % higher RMSE (DM p = 0.41).",
+            rows(("Raw", "no", -1.2, 0.02, 1.0), ("Feat", "no", -0.3, 0.41, 1.0)),
+            "No variant beats linear: the closest, Feat, has 0.3 % higher RMSE"
+            " (DM p = 0.41; best of 2 tried, p after selection = 1).",
         ),
         (
-            rows(("Raw", "no", -1.2, 0.02), ("Feat", "not shown", 0.25, 0.21)),
-            "No variant is shown to beat linear: the closest, Feat, has 0.2 % lower RMSE (DM p = 0.21).",
+            rows(("Raw", "no", -1.2, 0.02, 1.0), ("Feat", "not shown", 0.25, 0.021, 0.09)),
+            "No variant is shown to beat linear: the closest, Feat, has 0.2 % lower RMSE"
+            " (DM p = 0.021; best of 2 tried, p after selection = 0.09).",
         ),
         (
             rows(
-                ("A", "yes", 1.0, 0.03),
-                ("B", "yes", 2.0, 0.0001),
-                ("C", "not shown", 3.0, 0.2),
-                ("D", "no", -1, 0),
+                ("A", "yes", 1.0, 0.03, 0.04),
+                ("B", "yes", 2.0, 0.0001, 0.0),
+                ("C", "not shown", 3.0, 0.2, 0.3),
+                ("D", "no", -1, 0, 1.0),
             ),
-            "2 of 4 variants beat linear: the best, B, has 2.0 % lower RMSE (DM p < 0.001).",
+            "2 of 4 variants beat linear: the best, B, has 2.0 % lower RMSE"
+            " (DM p < 0.001; best of 4 tried, p after selection < 0.001).",
         ),
         (
-            rows(("A", "yes", 1.0, 0.03), ("B", "no", -2.0, 0.5)),
-            "1 of 2 variants beats linear: A has 1.0 % lower RMSE (DM p = 0.03).",
+            rows(("A", "yes", 1.0, 0.01, 0.03), ("B", "no", -2.0, 0.5, 1.0)),
+            "1 of 2 variants beats linear: A has 1.0 % lower RMSE"
+            " (DM p = 0.01; best of 2 tried, p after selection = 0.03).",
         ),
         (
-            rows(("A", "yes", 1.0, 0.03), ("B", "yes", 2.0, 0.012)),
-            "All 2 variants beat linear: the best, B, has 2.0 % lower RMSE (DM p = 0.012).",
-        ),
-        (rows(("A", "yes", 1.0, 0.03)), "A beats linear: it has 1.0 % lower RMSE (DM p = 0.03)."),
-        (rows(("A", "no", -1.0, 0.3)), "A does not beat linear: it has 1.0 % higher RMSE (DM p = 0.3)."),
-        (
-            rows(("A", "not shown", 0.021, 0.9)),
-            "A is not shown to beat linear: it has 0.02 % lower RMSE (DM p = 0.9).",
-        ),
-        (rows(("A", "no", 0.0, 1.0)), "A does not beat linear: it has the same RMSE (DM p = 1)."),
-        (rows(("A", "no", -1.0, np.nan)), "A does not beat linear: it has 1.0 % higher RMSE."),
-        (
-            rows(("A", "yes", 1.0, 0.03), seeds=2),
-            "A beats linear: it has 1.0 % lower RMSE (DM p = 0.03); fewer than 3 seeds: too few to trust.",
+            rows(("A", "yes", 1.0, 0.03, 0.02), ("B", "yes", 2.0, 0.012, 0.01)),
+            "All 2 variants beat linear: the best, B, has 2.0 % lower RMSE"
+            " (DM p = 0.012; best of 2 tried, p after selection = 0.01).",
         ),
         (
-            rows(("A", "no", -1.0, 0.3), ("B", "not shown", np.nan, np.nan)),
-            "A does not beat linear: it has 1.0 % higher RMSE (DM p = 0.3).",
+            rows(("A", "yes", 1.0, 0.03, 0.012)),
+            "A beats linear: it has 1.0 % lower RMSE (DM p = 0.03; bootstrap p = 0.012).",
         ),
         (
-            rows(("A", "not shown", np.nan, np.nan)),
+            rows(("A", "no", -1.0, 0.3, 1.0)),
+            "A does not beat linear: it has 1.0 % higher RMSE (DM p = 0.3; bootstrap p = 1).",
+        ),
+        (
+            rows(("A", "not shown", 0.021, 0.9, 0.4)),
+            "A is not shown to beat linear: it has 0.02 % lower RMSE (DM p = 0.9; bootstrap p = 0.4).",
+        ),
+        (
+            rows(("A", "no", 0.0, 1.0, 1.0)),
+            "A does not beat linear: it has the same RMSE (DM p = 1; bootstrap p = 1).",
+        ),
+        (rows(("A", "no", -1.0, np.nan, np.nan)), "A does not beat linear: it has 1.0 % higher RMSE."),
+        (
+            rows(("A", "yes", 1.0, 0.03, 0.012), seeds=2),
+            "A beats linear: it has 1.0 % lower RMSE (DM p = 0.03; bootstrap p = 0.012);"
+            " fewer than 3 seeds: too few to trust.",
+        ),
+        (
+            rows(("A", "no", -1.0, 0.3, 1.0), ("B", "not shown", np.nan, np.nan, np.nan)),
+            "A does not beat linear: it has 1.0 % higher RMSE (DM p = 0.3; bootstrap p = 1).",
+        ),
+        (
+            rows(("A", "not shown", np.nan, np.nan, np.nan)),
             "linear did not finish: nothing to compare the variants with.",
         ),
         (rows(), "No variant finished: nothing to compare with linear."),
         (
-            rows(("A", "not shown", np.nan, np.nan)).assign(rmse=[np.nan, 0.018]),
+            rows(("A", "not shown", np.nan, np.nan, np.nan)).assign(rmse=[np.nan, 0.018]),
             "No variant finished: nothing to compare with linear.",
         ),
     ],
@@ -150,7 +171,7 @@ def test_sentence(table, expected):
 
 
 def test_a_variant_that_draws_nothing_needs_one_seed():
-    table = rows(("A", "yes", 1.0, 0.03), ("B", "no", -1.0, 0.03))
+    table = rows(("A", "yes", 1.0, 0.03, 0.03), ("B", "no", -1.0, 0.03, 1.0))
     table.loc[0, ["seeds", "settled"]] = [1, True]
     assert "too few" not in verdict_sentence(table, REFERENCES)
     table.loc[1, "seeds"] = 2

@@ -173,7 +173,7 @@ def test_every_scenario_is_scored_and_s4_is_ranked(latent_result: Evaluation) ->
         for metric in ("violations", "width", "pinball", "winkler", "crps"):
             assert f"interval/{part}{metric}" in metrics
     assert not [name for name in metrics if name.startswith("test/cqr")], "a calibrator moves no point"
-    assert {"val/rmse", "latent/kl", "latent/oracle/mi_TG", "test/reliance/PE/log_return"} <= set(metrics)
+    assert {"val/rmse", "latent/kl", "latent/oracle/mi_TG", "probe/reliance/PE/log_return"} <= set(metrics)
 
 
 def test_oracles_are_flagged_and_cannot_be_ranked(latent_result: Evaluation) -> None:
@@ -189,7 +189,7 @@ def test_a_redesign_reaches_the_planted_answer(latent_result: Evaluation, market
     assert latent_result.metrics["test/rmse"] < 1.1 * linear["test/rmse"]
     assert latent_result.metrics["test/rmse"] < 1.15 * 0.004
     reliance = {
-        name: latent_result.metrics[f"test/reliance/{name}/log_return"] for name in ("TG", "PE", "IX")
+        name: latent_result.metrics[f"probe/reliance/{name}/log_return"] for name in ("TG", "PE", "IX")
     }
     assert reliance["PE"] > 2 * reliance["IX"] > 2 * reliance["TG"]  # 0.8 x 1.1 %, 0.3 x 1 %, nothing
     assert "ignores the peers" not in latent_result.tags

@@ -1,0 +1,184 @@
+"""Scores of generated paths against slow loops over stretches, days and cells."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from farm.base.surfaces import Paths
+from farm.data.volatility import ewma_volatility
+from farm.evaluation.paths import (
+    Stretch,
+    arbitrage_scores,
+    cointegration_scores,
+    correlation_score,
+    energy_score,
+    flatten,
+    pass_scores,
+    path_scores,
+    rmse_by_lead,
+)
+from tests.surface_world import record, world
+
+CELLS = ("a", "b", "c", "d", "e", "f")
+DAYS = np.arange("2001-01-01", "2003-01-01", dtype="datetime64[D]")
+
+
+def stretch(row: int, days: int, seed: int, samples: int = 9, extra: int = 0) -> Stretch:
+    """Random days on a 2 x 3 grid, generated for `extra` days more than came."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0.1, 0.4, (days, 2, 3))
+    made = rng.uniform(0.1, 0.4, (samples, days + extra, 2, 3)).astype(np.float32)
+    return Stretch(row, DAYS[row : row + days], rng.uniform(0.1, 0.4, (2, 3)), truth, Paths(made))
+
+
+@pytest.fixture(scope="module")
+def stretches() -> list[Stretch]:
+    return [stretch(10, 20, 0), stretch(30, 14, 1, extra=6)]
+
+
+def loops(stretches: list[Stretch], keep) -> float:
+    """RMSE of the mean path over the entries that `keep(row, lead, cell)` takes."""
+    errors = []
+    for one in stretches:
+        for day, cell in itertools.product(range(len(one.truth)), range(6)):
+            if keep(one.row + day, day + 1, cell):
+                draws = one.paths.samples[:, day].reshape(-1, 6)[:, cell].astype(float)
+                errors.append(draws.mean() - one.truth[day].ravel()[cell])
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def test_a_flat_forecast_is_the_change_since_the_last_known_day(stretches):
+    flat = flatten(stretches)
+    assert len(flat.truth) == (20 + 14) * 6
+    place = 0
+    for one in stretches:
+        for day, cell in itertools.product(range(len(one.truth)), range(6)):
+            row, column = divmod(cell, 3)
+            last = one.last[row, column]
+            draws = np.sort(one.paths.samples[:, day, row, column].astype(float))
+            assert flat.truth[place] == pytest.approx(one.truth[day, row, column] - last)
+            assert flat.forecast.point[place] == pytest.approx(draws.mean() - last)
+            assert flat.forecast.quantiles[place, 1] == pytest.approx(draws[4] - last, abs=1e-7)  # of nine
+            assert (flat.lead[place], flat.cell[place]) == (day + 1, cell)
+            assert flat.dates[place] == one.dates[day] == DAYS[flat.row[place]]
+            place += 1
+
+
+def test_scores_by_pass_horizon_cell_and_regime_are_those_of_loops(stretches):
+    crisis = np.zeros(60, dtype=bool)
+    crisis[15:33] = True
+    scores = path_scores(flatten(stretches), CELLS, 8, {"crisis": crisis, "normal": ~crisis}, "way")
+    expected = {
+        "test/way/rmse": lambda row, lead, cell: True,
+        "test/way/pass1/rmse": lambda row, lead, cell: lead <= 8,
+        "test/way/pass2/rmse": lambda row, lead, cell: 9 <= lead <= 16,
+        "test/way/pass3/rmse": lambda row, lead, cell: lead >= 17,
+        "test/way/crisis/rmse": lambda row, lead, cell: 15 <= row < 33,
+        "test/way/normal/rmse": lambda row, lead, cell: not 15 <= row < 33,
+        "test/way/horizon/1/rmse": lambda row, lead, cell: lead == 1,
+        "test/way/horizon/14/rmse": lambda row, lead, cell: lead <= 14,
+        "test/way/grid/e/rmse": lambda row, lead, cell: cell == 4,
+    }
+    for name, keep in expected.items():
+        assert scores[name] == pytest.approx(loops(stretches, keep)), name
+    ratio = scores["test/way/pass3/rmse"] / scores["test/way/pass1/rmse"]
+    assert scores["test/way/degradation"] == pytest.approx(ratio)
+    assert "test/way/horizon/30/rmse" not in scores  # nobody looked so far ahead
+    assert "test/way/pass4/rmse" not in scores
+    by_lead = rmse_by_lead(flatten(stretches))
+    assert len(by_lead) == 20
+    assert by_lead[16] == pytest.approx(loops(stretches, lambda row, lead, cell: lead == 17))
+
+
+def test_a_regime_without_a_day_has_no_score(stretches):
+    scores = path_scores(flatten(stretches), (), 8, {"crisis": np.zeros(60, dtype=bool)})
+    assert not [name for name in scores if "crisis" in name]
+
+
+def test_true_passes_are_scored_before_overlaps_are_averaged():
+    rng = np.random.default_rng(3)
+    one = stretch(0, 14, 5)
+    passes = tuple((start, rng.uniform(0.1, 0.4, (9, 8, 2, 3))) for start in (0, 4, 8, 12))
+    rolled = Stretch(0, one.dates, one.last, one.truth, Paths(one.paths.samples, passes=passes))
+    scores = pass_scores([rolled], "overlap")
+    for number, (start, made) in enumerate(passes, 1):
+        days = min(8, 14 - start)  # later days have not come
+        error = made[:, :days].mean(axis=0) - one.truth[start : start + days]
+        assert scores[f"test/overlap/pass{number}/rmse"] == pytest.approx(np.sqrt((error**2).mean()))
+    third, first = scores["test/overlap/pass3/rmse"], scores["test/overlap/pass1/rmse"]
+    assert scores["test/overlap/degradation"] == pytest.approx(third / first)
+
+
+def test_energy_score_by_its_definition(stretches):
+    total, days = 0.0, 0
+    for one in stretches:
+        for day, truth in enumerate(one.truth):
+            draws = one.samples[:, day].reshape(9, 6).astype(float)
+            near = np.mean([np.linalg.norm(draw - truth.ravel()) for draw in draws])
+            apart = sum(np.linalg.norm(a - b) for a in draws for b in draws) / (9 * 8)
+            total, days = total + near - apart / 2, days + 1
+    assert energy_score(stretches) == pytest.approx(total / days)
+
+
+@pytest.fixture(scope="module")
+def copied() -> tuple[list[Stretch], np.ndarray]:
+    """Two stretches that follow one another and generate the truth itself, with its EWMA volatility."""
+    real = record(400)
+    iv = real.iv.astype(float)
+    made = [
+        Stretch(
+            row,
+            real.dates[row : row + 100],
+            iv[row - 1],
+            iv[row : row + 100],
+            Paths(iv[None, row : row + 100]),
+        )
+        for row in (150, 250)
+    ]
+    return made, ewma_volatility(real.returns)
+
+
+def test_the_truth_preserves_its_own_cointegration_and_correlation(copied):
+    stretches, volatility = copied
+    crisis = np.zeros(400, dtype=bool)
+    crisis[150:230] = True
+    scores = cointegration_scores(stretches, volatility, {"crisis": crisis, "normal": ~crisis})
+    for where in ("", "stretch/"):
+        for regime in ("crisis", "normal", "all"):
+            real = scores[f"cointegration/{where}real/{regime}"]
+            assert scores[f"cointegration/{where}generated/{regime}"] == real
+            if real > 0:
+                assert scores[f"cointegration/{where}kept/{regime}"] == 1.0
+    assert correlation_score(stretches) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_only_stretches_that_follow_one_another_are_joined(copied):
+    stretches, volatility = copied
+    apart = cointegration_scores([stretches[0].cut(80), stretches[1]], volatility, {})
+    assert "cointegration/stretch/real/all" in apart
+    assert "cointegration/real/all" not in apart
+
+
+def test_too_short_a_regime_is_not_tested(copied):
+    stretches, volatility = copied
+    brief = np.zeros(400, dtype=bool)
+    brief[160:190] = True
+    assert not [n for n in cointegration_scores(stretches, volatility, {"brief": brief}) if "brief" in n]
+
+
+def test_arbitrage_of_generated_surfaces_is_held_against_the_real_ones(copied):
+    stretches, _ = copied
+    _, inputs = world()
+    clean = arbitrage_scores(stretches, inputs)
+    assert clean["arbitrage/excess"] == 0.0
+    broken = stretches[0].paths.samples.copy()
+    broken[:, :50, 4] = 0.3 * broken[:, :50, 3]  # two years worth less than one, on half the days
+    one = stretches[0]
+    scores = arbitrage_scores([Stretch(one.row, one.dates, one.last, one.truth, Paths(broken))], inputs)
+    real = arbitrage_scores([one], inputs)
+    assert scores["arbitrage/real/calendar_rate"] == real["arbitrage/real/calendar_rate"]
+    # One of four steps in maturity, on half the days, at every strike.
+    added = scores["arbitrage/generated/calendar_rate"] - real["arbitrage/generated/calendar_rate"]
+    assert added == pytest.approx(1 / 8, abs=0.02)
+    assert scores["arbitrage/excess"] == pytest.approx(added, abs=1e-12)
