@@ -286,6 +286,11 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
         with torch.no_grad():
             return _numpy(self.likelihood(self._tensor(z)).mean)
 
+    def spread(self, z: Floats) -> Floats:
+        """Give the standard deviation of each entry; see `LatentSpace.spread`."""
+        with torch.no_grad():
+            return _numpy((0.5 * self.likelihood(self._tensor(z)).log_variance).exp())
+
     def components(self, z: Floats) -> dict[str, Floats]:
         """Give no parts; a network that has some says so."""
         return {}

@@ -9,6 +9,7 @@ from farm.report.latent_deep_figures import (
     gradient_noise,
     latent_walk,
     posterior_against_prior,
+    spread_walk,
 )
 
 ASSETS = ("IDX", "AAA", "BBB", "CCC")
@@ -73,7 +74,7 @@ def test_a_walk_over_windows_draws_the_mean_over_assets_of_the_busiest():
     for d, axis in zip((0, 2, 3, 4, 6, 7), panels, strict=True):
         for place, line in enumerate(axis.lines):
             np.testing.assert_allclose(line.get_ydata(), walk[d, place].mean(axis=1))
-    assert "z from −2 to 2" in words(figure)
+    assert "z from −2 to +2" in words(figure)
 
 
 def test_a_walk_that_goes_nowhere_says_so():
@@ -81,6 +82,16 @@ def test_a_walk_that_goes_nowhere_says_so():
     assert "no dimension moves what is decoded" in words(
         latent_walk(still, PLACES, np.zeros(3), ASSETS, "vrae")
     )
+
+
+def test_the_spread_is_a_line_for_each_busy_dimension():
+    spread = np.random.default_rng(0).uniform(0.5, 1.5, size=(8, 5))
+    kl = np.array([0.5, 0.0, 0.4, 0.3, 0.2, 0.0, 0.6, 0.7])
+    figure = spread_walk(spread, PLACES, kl, "vrae")
+    for d, line in zip((0, 2, 3, 4, 6, 7), figure.axes[0].lines, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), spread[d])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["z0", "z2", "z3", "z4", "z6", "z7"]
 
 
 def test_the_parts_of_a_window_are_drawn_below_it():
