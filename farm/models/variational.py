@@ -72,7 +72,7 @@ class VariationalConfig(NetworkConfig):
 
     study: ClassVar[str] = "generate"
     quantile_levels: ClassVar[tuple[float, ...]] = (0.05, 0.5, 0.95)
-    latent_dim: Annotated[int, Int(1, 256, log=True)] = 5
+    latent_dim: Annotated[int, Int(1, 256, log=True)] = 10
     noise: Annotated[Noise, Choice(("scalar", "diagonal", "decoded"))] = "diagonal"
     kl_weight: Annotated[float, Float(0.0, 100.0)] = 1.0
     kl_warmup: Annotated[int, Int(0, 10_000)] = 0
