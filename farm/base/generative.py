@@ -235,6 +235,10 @@ class LatentSpace(Model):
         """Give the mean window of each latent, (B, D) to (B, T, A)."""
 
     @abstractmethod
+    def spread(self, z: Floats) -> Floats:
+        """Give the standard deviation of each entry about that mean, (B, D) to (B, T, A)."""
+
+    @abstractmethod
     def components(self, z: Floats) -> dict[str, Floats]:
         """Give the named parts that add up to `decode`, each (B, T, A); empty where it has no parts."""
 

@@ -72,7 +72,7 @@ class VariationalConfig(NetworkConfig):
 
     study: ClassVar[str] = "generate"
     quantile_levels: ClassVar[tuple[float, ...]] = (0.05, 0.5, 0.95)
-    latent_dim: Annotated[int, Int(1, 256, log=True)] = 5
+    latent_dim: Annotated[int, Int(1, 256, log=True)] = 10
     noise: Annotated[Noise, Choice(("scalar", "diagonal", "decoded"))] = "diagonal"
     kl_weight: Annotated[float, Float(0.0, 100.0)] = 1.0
     kl_warmup: Annotated[int, Int(0, 10_000)] = 0
@@ -285,6 +285,11 @@ class VariationalNetwork(Imputer, WindowGenerator, LatentBound, LatentSpace, Net
         """Give the mean piece of each latent, (B, T, A); T is 1 where a piece is a day."""
         with torch.no_grad():
             return _numpy(self.likelihood(self._tensor(z)).mean)
+
+    def spread(self, z: Floats) -> Floats:
+        """Give the standard deviation of each entry; see `LatentSpace.spread`."""
+        with torch.no_grad():
+            return _numpy((0.5 * self.likelihood(self._tensor(z)).log_variance).exp())
 
     def components(self, z: Floats) -> dict[str, Floats]:
         """Give no parts; a network that has some says so."""

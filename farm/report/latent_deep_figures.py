@@ -62,6 +62,8 @@ def network_figures(ranked: Sequence[str], records: Mapping[str, Sequence[Record
         kl, walk = kl_per_dimension(latents), record.array("latent/walk")
         figures[f"latent_prior_{name}"] = posterior_against_prior(latents, name)
         figures[f"latent_walk_{name}"] = latent_walk(walk, WALK, kl, assets, name)
+        if model["noise"] == "decoded":
+            figures[f"latent_spread_{name}"] = spread_walk(record.array("latent/spread"), WALK, kl, name)
         if record.has("window/part/trend"):
             parts = ("trend", *(f"season {days}" for days in model["seasons"]), "residual")
             figures[f"window_parts_{name}"] = decomposed_window(
@@ -173,9 +175,7 @@ def _walk_of_days(
     for axis, d in zip(axes, chosen, strict=True):
         image = axis.imshow(walk[d, :, 0].T, aspect="auto", cmap="RdBu_r", norm=norm)
         places = range(0, len(values), 2) if len(values) > 4 else range(len(values))
-        axis.set_xticks(
-            list(places), [f"{values[i]:+g}".replace("-", "−").replace("+0", "0") for i in places]
-        )
+        axis.set_xticks(list(places), [_signed(values[i]) for i in places])
         axis.set_title(f"z{d}", loc="left", fontsize=10, color=INK, fontweight="bold")
         axis.set_yticks(range(len(assets)), assets)
         axis.tick_params(length=0, labelsize=9, labelcolor=INK)
@@ -211,9 +211,7 @@ def _walk_of_windows(
         axis.set_visible(False)
     figure.supylabel("mean return over assets, sd", fontsize=10, color=INK)
     handles = [
-        Line2D(
-            [], [], color=GREY if v == 0 else colours(norm(v)), linewidth=2, label=f"{v:+g}".replace("-", "−")
-        )
+        Line2D([], [], color=GREY if v == 0 else colours(norm(v)), linewidth=2, label=_signed(v))
         for v in values
     ]
     note = (
@@ -222,10 +220,40 @@ def _walk_of_windows(
     )
     return titled(
         figure,
-        f"Latent walk: {name}, z from {values[0]:g} to {values[-1]:g}".replace("-", "−"),
+        f"Latent walk: {name}, z from {_signed(values[0])} to {_signed(values[-1])}",
         note,
         handles,
     )
+
+
+def spread_walk(spread: Floats, values: Sequence[float], kl: Floats, name: str) -> Figure:
+    """Draw how wild the decoded returns are while one dimension moves and the others stand still.
+
+    Parameters
+    ----------
+    spread
+        Standard deviation of a return about what is decoded, mean over days and assets, (D, W).
+    values
+        The W places of the moving dimension, increasing.
+    kl
+        What each dimension carries, (D,), in nats; the busiest are drawn.
+    name
+        Of the model.
+    """
+    chosen = _busiest(kl)
+    figure = new_figure(7.0, 4.0)
+    axis = figure.subplots()
+    handles = []
+    for colour, d in zip(COLOURS, chosen, strict=False):
+        axis.plot(values, spread[d], color=colour, linewidth=1.7, marker="o", markersize=4)
+        handles.append(Line2D([], [], color=colour, linewidth=1.7, marker="o", markersize=4, label=f"z{d}"))
+    axis.set_ylim(bottom=0)
+    axis.set_xticks(values, [_signed(value) for value in values])
+    axis.set_xlabel("place of the dimension", color=INK, fontsize=10)
+    axis.set_ylabel("spread of a return, sd", color=INK, fontsize=10)
+    tidy(axis, grid="y")
+    note = "Mean over days and assets; the other dimensions stand at their mean over the test block."
+    return titled(figure, f"What the latent says of volatility: {name}", note, handles)
 
 
 def decomposed_window(
@@ -324,3 +352,7 @@ def gradient_noise(variances: Mapping[str, Mapping[str, Sequence[float]]]) -> Fi
 def _busiest(kl: Floats) -> Ints:
     """Choose the dimensions that carry most, in their own order."""
     return np.sort(np.argsort(-kl, kind="stable")[:_SHOWN])
+
+
+def _signed(value: float) -> str:
+    return f"{value:+g}".replace("-", "−") if value else "0"

@@ -221,12 +221,13 @@ def _latent_arrays(model: LatentSpace, latents: Latents, test: ReturnWindows) ->
     """Keep the latents of the test windows, walks along them, and one window taken apart.
 
     ``latent/walk`` is what is decoded, (D, W, T, A), where one dimension goes through `WALK` and the
-    others stand at the mean of the posterior means. The window is the wildest one.
+    others stand at the mean of the posterior means; ``latent/spread``, (D, W), is the standard deviation
+    of a return about that, on average. The window is the wildest one.
     """
     dimensions = latents.mean.shape[1]
     places = np.tile(latents.mean.mean(axis=0), (dimensions, len(WALK), 1))
     places[np.arange(dimensions), :, np.arange(dimensions)] = WALK
-    walk = model.decode(places.reshape(-1, dimensions))
+    walk, spread = (f(places.reshape(-1, dimensions)) for f in (model.decode, model.spread))
     wildest = int(np.argmax((test.x**2).mean(axis=(1, 2))))
     z = latents.mean[wildest : wildest + 1]
     parts = {"real": test.x[wildest], "decoded": model.decode(z)[0]}
@@ -236,5 +237,6 @@ def _latent_arrays(model: LatentSpace, latents: Latents, test: ReturnWindows) ->
         "latent/logvar": latents.logvar,
         "latent/sample": latents.sample,
         "latent/walk": walk.reshape(dimensions, len(WALK), *walk.shape[1:]),
+        "latent/spread": spread.mean(axis=(1, 2)).reshape(dimensions, len(WALK)),
     }
     return arrays | {f"window/{name}": value for name, value in parts.items()}

@@ -333,6 +333,7 @@ def test_latents_decode_to_windows(kind, network, world):
     latents = network.encode(windows, 0)
     decoded = network.decode(latents.mean)
     assert decoded.shape == (len(windows), network.days, ASSETS)
+    assert network.spread(latents.mean).shape == decoded.shape
     error = decoded - windows[:, -network.days :]
     assert np.square(error).mean() < 0.9 * np.square(windows).mean()
 
@@ -363,6 +364,11 @@ def test_a_decoded_variance_finds_wild_days(world):
         network = taught("vae", mixed, epochs=20, noise=noise, latent_dim=4)
         kurtosis = stats.kurtosis(network.draw(2000, 0).reshape(-1, ASSETS)).mean()
         ends[noise] = network.bound(mixed[2].apart, 64, 0)[1].mean(), kurtosis
+    # The latents of wild days are decoded with more spread, those of calm days with less.
+    latents = network.encode(mixed[2].x, 0)
+    spread = network.spread(latents.mean).mean(axis=(1, 2))
+    size = np.abs(mixed[2].x[:, -1]).mean(axis=1)
+    assert stats.spearmanr(spread, size).statistic > 0.6
     assert ends["decoded"][0] > ends["diagonal"][0] + 1.0
     assert ends["decoded"][1] > ends["diagonal"][1] + 1.0
     assert built(name="vae", noise="scalar").log_noise.shape == (1,)

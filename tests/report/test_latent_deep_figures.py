@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 
 from farm.base.types import Latents
+from farm.data.panel import Panel
+from farm.experiment import TrialConfig, run
 from farm.report.latent_deep_figures import (
     decomposed_window,
     gradient_noise,
     latent_walk,
+    network_figures,
     posterior_against_prior,
+    spread_walk,
 )
+from farm.store import Store
 
 ASSETS = ("IDX", "AAA", "BBB", "CCC")
 PLACES = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -73,7 +78,7 @@ def test_a_walk_over_windows_draws_the_mean_over_assets_of_the_busiest():
     for d, axis in zip((0, 2, 3, 4, 6, 7), panels, strict=True):
         for place, line in enumerate(axis.lines):
             np.testing.assert_allclose(line.get_ydata(), walk[d, place].mean(axis=1))
-    assert "z from −2 to 2" in words(figure)
+    assert "z from −2 to +2" in words(figure)
 
 
 def test_a_walk_that_goes_nowhere_says_so():
@@ -81,6 +86,16 @@ def test_a_walk_that_goes_nowhere_says_so():
     assert "no dimension moves what is decoded" in words(
         latent_walk(still, PLACES, np.zeros(3), ASSETS, "vrae")
     )
+
+
+def test_the_spread_is_a_line_for_each_busy_dimension():
+    spread = np.random.default_rng(0).uniform(0.5, 1.5, size=(8, 5))
+    kl = np.array([0.5, 0.0, 0.4, 0.3, 0.2, 0.0, 0.6, 0.7])
+    figure = spread_walk(spread, PLACES, kl, "vrae")
+    for d, line in zip((0, 2, 3, 4, 6, 7), figure.axes[0].lines, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), spread[d])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["z0", "z2", "z3", "z4", "z6", "z7"]
 
 
 def test_the_parts_of_a_window_are_drawn_below_it():
@@ -103,3 +118,52 @@ def test_the_noise_of_each_estimator_is_a_bar_with_its_ratio():
     assert [bar.get_height() for bar in figure.axes[0].patches] == [1.0, 4.0, 2000.0]
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "× 4.0", "× 2,000"]
     assert figure.axes[0].get_yscale() == "log"
+
+
+def test_stored_trials_are_drawn_one_of_each_kind_of_network(tmp_path, make_bars):
+    rng = np.random.default_rng(0)
+    market = rng.normal(0, 0.01, 700)
+    panel = Panel(
+        {name: make_bars(market + rng.normal(0, 0.01, 700), seed=i) for i, name in enumerate(ASSETS)},
+        "synthetic",
+    )
+    store = Store(str(tmp_path)).open()
+    study = {"name": "generate", "market": ASSETS[0], "assets": ASSETS[1:], "lookback": 6}
+    models = {
+        "linear": {"name": "vae", "hidden_sizes": (), "latent_dim": 2},
+        "vae": {"name": "vae", "hidden_sizes": (8,), "latent_dim": 2},
+        "parts": {
+            "name": "timevae",
+            "latent_dim": 3,
+            "filters": (4,),
+            "noise": "decoded",
+            "decoder": "interpretable",
+        },
+        "gaussian": {"name": "sample_normal"},
+    }
+    records = {}
+    for name, model in models.items():
+        values = {"study": study, "model": model}
+        config = TrialConfig.make(
+            values | ({"training": {"epochs": 1}} if name != "gaussian" else {}), "trial"
+        )
+        signature = config.signature(panel)
+        store.put(signature, config, run(config, panel, device="cpu"))
+        records[name] = [store.get(signature)]
+    figures = network_figures(["gaussian", "vae", "linear", "parts"], records)
+    assert set(figures) == {
+        "latent_prior_vae",
+        "latent_walk_vae",
+        "latent_prior_parts",
+        "latent_walk_parts",
+        "latent_spread_parts",
+        "window_parts_parts",
+        "gradient_noise",
+    }
+    assert [text.get_text() for text in figures["gradient_noise"].axes[0].get_xticklabels()] == [
+        "linear",
+        "vae",
+    ]
+    said = words(figures["window_parts_parts"])
+    assert "season 5" in said
+    assert "residual" in said
