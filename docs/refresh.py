@@ -57,16 +57,17 @@ def evaluations(results: Path) -> pd.DataFrame:
 def verdict(results: Path) -> str:
     """Give the verdict, best first."""
     table = pd.read_csv(results / "table.csv")
+    first = next(name.removesuffix("_rmse_skill") for name in table if name.endswith("_rmse_skill"))
     rows = []
     for row in table.to_dict("records"):
         beats = row["beats"] if isinstance(row["beats"], str) else ""
         rows.append(
             {
                 "model": row["model"] if row["role"] == "variant" else f"*{row['model']}*",
-                "beats linear": beats,
+                f"beats {first}": beats,
                 "RMSE": number(row["rmse"], ".5f"),
                 "95 %": f"{row['rmse_lo']:.4f}–{row['rmse_hi']:.4f}",
-                "skill vs linear": number(100 * row["linear_rmse_skill"], "+.2f") + " %",
+                f"skill vs {first}": number(100 * row[f"{first}_rmse_skill"], "+.2f") + " %",
                 "direction": number(100 * row["direction_accuracy"], ".1f") + " %",
                 "DM p": number(row["dm_p"], ".3f"),
                 "warnings": row["warnings"] if isinstance(row["warnings"], str) else "",
@@ -124,11 +125,78 @@ def calibration(results: Path) -> str:
     return markdown(rows)
 
 
+def metrics(results: Path) -> pd.DataFrame:
+    """Average every metric over tickers and seeds, in the order of the verdict."""
+    table = pd.read_csv(results / "metrics.csv").drop(columns=["ticker", "seed"])
+    order = pd.read_csv(results / "table.csv")["model"]
+    return table.groupby("model").mean().loc[order]
+
+
+def chosen(columns: dict[str, tuple[str, str]]) -> Callable[[Path], str]:
+    """Make a block of some metrics: a column's name, its metric and its format."""
+
+    def block(results: Path) -> str:
+        table = metrics(results)
+        there = table[[metric for metric, _ in columns.values()]].notna().any(axis=1)
+        rows = []
+        for model, values in table[there].iterrows():
+            row = {"model": str(model)}
+            rows.append(row | {name: number(values[key], form) for name, (key, form) in columns.items()})
+        return markdown(rows)
+
+    return block
+
+
+DENSITY = {
+    "test days": ("density/log_likelihood", ".3f"),
+    "training days": ("density/train", ".3f"),
+    "validation days": ("density/val", ".3f"),
+    "ELBO": ("bound/elbo", ".3f"),
+    "importance-weighted": ("bound/importance_weighted", ".3f"),
+    "gap, at least": ("bound/gap", ".3f"),
+}
+RISK = {
+    "covariance error": ("covariance/error", ".3f"),
+    "correlation error": ("covariance/correlation_error", ".3f"),
+    "risk, a year": ("portfolio/risk", ".2%"),
+    "promised": ("portfolio/promised_risk", ".2%"),
+    "leverage": ("portfolio/leverage", ".2f"),
+}
+GENERATED = {
+    "told apart": ("generated/discriminative", "+.2f"),
+    "told from training": ("generated/discriminative_train", "+.2f"),
+    "forecast, return": ("generated/predictive_return", "+.1%"),
+    "forecast, size": ("generated/predictive_size", "+.1%"),
+    "Wasserstein": ("generated/wasserstein", ".3f"),
+    "autocorrelation": ("generated/autocorrelation", ".3f"),
+    "of squares": ("generated/square_autocorrelation", ".3f"),
+    "skewness": ("generated/skewness", ".2f"),
+    "kurtosis": ("generated/kurtosis", ".1f"),
+    "cross-correlation": ("generated/cross_correlation", ".3f"),
+    "nearest": ("generated/nearest_ratio", ".2f"),
+    "remembered": ("generated/memorised", ".3f"),
+}
+IMPUTED = {
+    "10 % hidden": ("test/hidden10/rmse", ".5f"),
+    "30 % hidden": ("test/rmse", ".5f"),
+    "50 % hidden": ("test/hidden50/rmse", ".5f"),
+    "outside the 90 % interval": ("interval/violations", ".1%"),
+}
+GRADIENTS = {
+    "reparameterised": ("gradient/reparameterised_variance", ".2e"),
+    "score function, baseline": ("gradient/score_function_variance", ".2e"),
+    "score function, plain": ("gradient/score_function_plain_variance", ".2e"),
+}
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "verdict": verdict,
     "scenarios": scenarios,
     "report": report,
     "calibration": calibration,
+    "density": chosen(DENSITY),
+    "risk": chosen(RISK),
+    "generated": chosen(GENERATED),
+    "imputed": chosen(IMPUTED),
+    "gradients": chosen(GRADIENTS),
 }
 
 

@@ -81,7 +81,8 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     keyed = [(_key(trial), records[trial.signature]) for trial in done]
     evaluations = evaluation_table(keyed)
     drawn |= study_figures(plan.trials[0].config.study.name, table, evaluations, keyed)
-    files = write_results(out, table, scores, predictions, evaluations, drawn)
+    metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
+    files = write_results(out, table, scores, predictions, evaluations, metrics, drawn)
     return Conclusion(done, table, verdict_sentence(table, references), tuple(files))
 
 

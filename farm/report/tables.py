@@ -185,6 +185,7 @@ def write_results(
     scores: pd.DataFrame,
     predictions: pd.DataFrame,
     evaluations: pd.DataFrame,
+    metrics: pd.DataFrame,
     figures: Mapping[str, Figure],
 ) -> list[Path]:
     """Write everything a sweep ends with, each file whole or not at all.
@@ -202,6 +203,8 @@ def write_results(
         Every test day, written as ``predictions.parquet``.
     evaluations
         One row for each evaluation of each trial, written as ``evaluations.csv``.
+    metrics
+        One row for each trial with every metric it has, written as ``metrics.csv``.
     figures
         By file stem.
 
@@ -222,6 +225,7 @@ def write_results(
         "table.csv": table.to_csv(index=False).encode(),
         "predictions.parquet": predictions.to_parquet(index=False),
         "evaluations.csv": evaluations.to_csv(index=False).encode(),
+        "metrics.csv": metrics.to_csv(index=False).encode(),
         **{f"{stem}.png": _png(figure) for stem, figure in figures.items()},
     }
     try:

@@ -135,6 +135,7 @@ def test_artifacts_lie_in_results_and_on_the_sweeps_run(client: MlflowClient, fo
         "table.csv",
         "predictions.parquet",
         "evaluations.csv",
+        "metrics.csv",
     }
     for run in runs(client, "sweep"):
         logged = {file.path for file in client.list_artifacts(run.info.run_id)}

@@ -12,6 +12,7 @@ from farm.report.tables import evaluation_table, verdict_sentence, verdict_table
 from farm.store import Record
 from tests.report.conftest import REFERENCES, Sweep, make_sweep
 
+METRICS = pd.DataFrame({"model": ["m"], "test/rmse": [0.01]})
 EVALUATIONS = pd.DataFrame({"evaluation": ["", "s1"]})
 
 
@@ -217,11 +218,18 @@ def test_files_hold_what_was_found(tmp_path):
     (out / "notes.txt").write_text("mine")
     (out / "table.csv").write_text("old")
     paths = write_results(
-        out, sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {"one": Figure((1, 1))}
+        out, sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS, {"one": Figure((1, 1))}
     )
     assert paths == [
         out / name
-        for name in ("results.csv", "table.csv", "predictions.parquet", "evaluations.csv", "one.png")
+        for name in (
+            "results.csv",
+            "table.csv",
+            "predictions.parquet",
+            "evaluations.csv",
+            "metrics.csv",
+            "one.png",
+        )
     ]
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [*(path.name for path in paths), "notes.txt"]
@@ -250,10 +258,14 @@ def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     sweep = make_sweep(tickers=("AAPL",), seeds=1, days=40)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_results(tmp_path / "file", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {})
+        write_results(
+            tmp_path / "file", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS, {}
+        )
     (tmp_path / "out" / "table.csv").mkdir(parents=True)
     with pytest.raises(UserError, match="cannot be written"):
-        write_results(tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {})
+        write_results(
+            tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS, {}
+        )
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -263,6 +275,12 @@ def test_nothing_is_written_if_a_figure_cannot_be_drawn(tmp_path):
     broken.text(0.5, 0.5, r"$\unknown{$")
     with pytest.raises(ValueError, match="unknown"):
         write_results(
-            tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, {"broken": broken}
+            tmp_path / "out",
+            sweep.table,
+            sweep.scores,
+            sweep.predictions,
+            EVALUATIONS,
+            METRICS,
+            {"broken": broken},
         )
     assert not (tmp_path / "out").exists()
