@@ -32,7 +32,8 @@ ui: venv  ## open the MLflow UI on http://127.0.0.1:5000
 
 study: venv  ## run the sweeps of a study and refresh its page in docs/studies (NAME=backfill)
 	$(BIN)/python -m farm.sweep $(NAME)
-	$(BIN)/python -m farm.sweep $(NAME)_report
+	test ! -f search_spaces/$(NAME)_report.py || $(BIN)/python -m farm.sweep $(NAME)_report
+	test $(NAME) != latent || $(BIN)/python docs/factor_numbers.py
 	$(BIN)/python docs/refresh.py $(NAME)
 
 lock:  ## resolve the newest allowed versions anew and write requirements.lock

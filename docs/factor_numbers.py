@@ -1,9 +1,10 @@
-"""Draw the experiment on the number of factors: docs/images/latent/dimensions.png.
+"""Draw the experiment on the number of factors: results/latent/dimensions.png.
 
     python docs/factor_numbers.py
 
 A thousand rows of a hundred columns and rank ten, once with equal noise and once with unequal noise, and
-how likely held-out rows are under probabilistic PCA and factor analysis with 1 to 60 factors.
+how likely held-out rows are under probabilistic PCA and factor analysis with 1 to 60 factors. `make study
+NAME=latent` does it; a page takes its pictures from ``results/``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def main() -> None:
             "probabilistic PCA": held_out_likelihoods(rows, COUNTS, "equal"),
             "factor analysis": held_out_likelihoods(rows, COUNTS, "own"),
         }
-    target = Path(__file__).parent / "images" / "latent" / "dimensions.png"
+    target = Path("results") / "latent" / "dimensions.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     dimension_choice(COUNTS, scores, planted=10).savefig(target, dpi=150)
 

@@ -41,7 +41,8 @@ class FactorModel(NormalModel, Factors):
         if self._config.missing > 0:
             gone = np.random.default_rng(0).random(rows.shape) < self._config.missing
             rows = np.where(gone, np.nan, rows)
-        counts = range(1, self._config.factors + 1) if self._config.choose else [self._config.factors]
+        most = self._config.factors
+        counts = range(1, min(most, rows.shape[1] - 1) + 1) if self._config.choose else [most]
         laws = [learn_factors(rows, count, self._config.noise) for count in counts]
         held_out = [float(law.posterior(later.block)[2].mean()) for law in laws]
         self._take(laws[int(np.argmax(held_out))])
@@ -74,7 +75,7 @@ class FactorConfig(GenerativeConfig):
     Parameters
     ----------
     factors
-        How many, or the most that are tried.
+        How many, or the most that are tried where that is fewer than assets.
     noise
         Whether each asset has a noise variance of its own, or all have the same.
     choose
@@ -91,7 +92,8 @@ class FactorConfig(GenerativeConfig):
 
     def build(self, inputs: Inputs) -> FactorModel:
         """Make the model."""
-        require_fewer(self.factors, inputs.features, self.name)
+        if not self.choose:
+            require_fewer(self.factors, inputs.features, self.name)
         return FactorModel(self, inputs.lookback)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, final
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from farm.base.config import listed
 from farm.base.errors import UserError
@@ -68,13 +68,18 @@ class GenerateStudy(PanelStudy):
 
     name: Literal["generate"] = "generate"
     market: str
-    assets: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=2)]
+    assets: Annotated[tuple[str, ...], BeforeValidator(listed)]
     lookback: Annotated[int, Int(2, 250)] = 24
     hidden: Annotated[float, Float(0.05, 0.8)] = 0.3
     split: Chronological = Chronological()
 
     @model_validator(mode="after")
-    def _each_once(self) -> GenerateStudy:
+    def _several_and_each_once(self) -> GenerateStudy:
+        if len(self.assets) < 2:
+            raise UserError(
+                f"got the assets {', '.join(self.assets) or 'none'} beside the market, expected at least 2:"
+                " give more --tickers"
+            )
         doubled = [name for name in self.tickers() if self.tickers().count(name) > 1]
         if doubled:
             raise UserError(

@@ -120,7 +120,7 @@ def test_the_mixture_never_lowers_its_likelihood(components):
 
 def test_validation_days_choose_the_planted_number_of_factors():
     data = return_data(900)
-    model = FactorConfig(factors=4, choose=True).build(data.inputs)
+    model = FactorConfig(factors=12, choose=True).build(data.inputs)
     model.fit(data.train, data.val)
     fixed = []
     for count in range(1, 5):

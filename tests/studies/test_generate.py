@@ -7,7 +7,10 @@ from farm.base.config import canonical_json
 from farm.base.errors import UserError
 from farm.data.splits import Chronological
 from farm.experiment import TrialConfig, run
+from farm.plan import Options, make_plan
 from farm.studies.generate import GenerateStudy
+from farm.sweep import read_source
+from search_spaces.latent import SWEEP
 from tests.return_world import ASSETS, draw_days, return_panel
 
 SPLIT = Chronological(train=0.6, val=0.15)
@@ -113,7 +116,7 @@ def test_a_config_survives_json():
     [
         ({"assets": ["A", "IDX"]}, "asset IDX is there twice"),
         ({"assets": ["A", "B", "A"]}, "asset A is there twice"),
-        ({"assets": ["A"]}, "assets"),
+        ({"assets": ["A"]}, "got the assets A beside the market, expected at least 2"),
         ({"hidden": 0.95}, "hidden: got 0.95"),
         ({"lookback": 1}, "lookback: got 1"),
         ({"hiden": 0.3}, "unknown key 'hiden': did you mean 'hidden'"),
@@ -122,6 +125,24 @@ def test_a_config_survives_json():
 def test_bad_settings_are_one_line(change, expected):
     with pytest.raises(UserError, match=expected) as error:
         GenerateStudy.make({**SMALL, **change}, "study generate")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"peers": ("MSFT",)}, "--peers: this sweep reads a market, not peers"),
+        ({"tickers": ("SP500", "AAPL")}, "ticker 'SP500' is the market itself"),
+        ({"tickers": ("AAPL",)}, "got the assets AAPL beside the market, expected at least 2"),
+        ({"tickers": ("AAPL", "MSFTT")}, "unknown ticker 'MSFTT' in bundled: did you mean 'MSFT'"),
+        ({"market": "SPY"}, "unknown ticker 'SPY' in bundled: did you mean 'SP500'"),
+        ({"tickers": ("AAPL", "GE", "KO")}, "got 5 factors for 4 assets, expected fewer factors than assets"),
+        ({"settings": {"regimes": 0}}, "regimes: got 0, expected greater than or equal to 1"),
+    ],
+)
+def test_bad_options_of_the_sweep_are_one_line(options, expected):
+    with pytest.raises(UserError, match=expected) as error:
+        make_plan("latent", SWEEP, read_source(SWEEP), Options(**options))
     assert "\n" not in str(error.value)
 
 
