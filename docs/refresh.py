@@ -137,7 +137,8 @@ def chosen(columns: dict[str, tuple[str, str]]) -> Callable[[Path], str]:
 
     def block(results: Path) -> str:
         table = metrics(results)
-        there = table[[metric for metric, _ in columns.values()]].notna().any(axis=1)
+        table = table.reindex(columns=[metric for metric, _ in columns.values()])
+        there = table.notna().any(axis=1)
         rows = []
         for model, values in table[there].iterrows():
             row = {"model": str(model)}

@@ -5,6 +5,7 @@ from farm.base.search_space import Float, Int, Sweep, Variant
 _VAE = {"model.name": "vae"}
 _TIMEVAE = {"model.name": "timevae", "training.learning_rate": 1e-3}
 _REGIME = {"model.name": "regime"}
+_HALF_YEAR = {"study.recent": 126}  # where there are few days, structure may pay
 _ALL = {"model.tell_from": "all"}
 
 SWEEP = Sweep(
@@ -20,6 +21,7 @@ SWEEP = Sweep(
             name="factor-analysis", values={"model.name": "factor", "model.factors": 12, "model.choose": True}
         ),
         Variant(name="factor-analysis-5", values={"model.name": "factor"}),
+        Variant(name="factor-analysis-half-year", values={"model.name": "factor"} | _HALF_YEAR),
         Variant(name="factor-analysis-holes", values={"model.name": "factor", "model.missing": 0.3}),
         Variant(
             name="ppca",
@@ -58,6 +60,11 @@ SWEEP = Sweep(
     baselines=(
         Variant(name="gaussian", values={"model.name": "sample_normal"}),
         Variant(name="ledoit-wolf", values={"model.name": "sample_normal", "model.shrinkage": "ledoit_wolf"}),
+        Variant(name="gaussian-half-year", values={"model.name": "sample_normal"} | _HALF_YEAR),
+        Variant(
+            name="ledoit-wolf-half-year",
+            values={"model.name": "sample_normal", "model.shrinkage": "ledoit_wolf"} | _HALF_YEAR,
+        ),
         Variant(name="bootstrap", values={"model.name": "bootstrap"}),
         Variant(name="block-bootstrap", values={"model.name": "bootstrap", "model.block": 20}),
         Variant(name="garch-ccc", values={"model.name": "garch_ccc"}),

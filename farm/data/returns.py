@@ -60,7 +60,13 @@ def hidden_entries(shape: tuple[int, int], share: float, seed: int) -> npt.NDArr
 
 
 def return_dataset(
-    returns: Floats, days: Dates, assets: tuple[str, ...], lookback: int, split: Chronological, hidden: float
+    returns: Floats,
+    days: Dates,
+    assets: tuple[str, ...],
+    lookback: int,
+    split: Chronological,
+    hidden: float,
+    recent: int = 0,
 ) -> Dataset:
     """Cut days of returns into blocks, and each block into windows; see `ReturnWindows`.
 
@@ -78,23 +84,29 @@ def return_dataset(
         How the days are cut.
     hidden
         Share of the entries in `ReturnWindows.mask`, in (0, 1).
+    recent
+        How many of the last training days are learnt from; 0 for all of them.
 
     Returns
     -------
     Dataset
-        Mean and scale come from the training days. No window spans two blocks.
+        Mean and scale come from all training days, so that they do not depend on `recent`. No window
+        spans two blocks.
 
     Raises
     ------
     UserError
         If a block is shorter than a window, or has an asset that does not move in training.
     """
-    blocks = split.blocks(len(returns), gap=1)
-    train = returns[blocks[0]]
+    learnt, *later = split.blocks(len(returns), gap=1)
+    train = returns[learnt]
     mean, scale = train.mean(axis=0), train.std(axis=0)
     for name, constant in zip(assets, scale == 0, strict=True):
         if constant:
             raise UserError(f"{name}: its close never moves on the {len(train)} training days: leave it out")
+    if recent:
+        learnt = slice(max(learnt.start, learnt.stop - recent), learnt.stop)
+    blocks = (learnt, *later)
     for what, rows in zip(("training", "validation", "test"), blocks, strict=True):
         if rows.stop - rows.start < lookback:
             raise UserError(

@@ -26,6 +26,7 @@ from farm.evaluation.significance import default_lags, long_run_variance
 from farm.report.marks import COLOURS, GREY, INK, PALE, PERCENT, dated, new_figure, tidy, titled
 
 SHADES = ("#9ccbe6", "#f3d9a4", "#e8853f", "#a3170f")  # from calm to wild
+FARTHEST = -6.0  # nats below the reference that a picture of densities has room for
 CALM, WILD = SHADES[0], SHADES[-1]
 # Sectors of the bundled stocks, by GICS as of 2022.
 SECTORS = {
@@ -284,6 +285,10 @@ def densities(models: Mapping[str, Scored], reference: str) -> Figure:
     for place, name in enumerate(names):
         s = models[name]
         value = best[name]
+        text = f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
+        if value < FARTHEST:  # said at the edge, so that the others keep their scale
+            axis.annotate(f"← {text}", (FARTHEST, place), va="center", fontsize=8.5, color=INK)
+            continue
         if name in exact:
             colour = INK if name == reference else COLOURS[0]
             axis.plot(value, place, "o", color=colour, markersize=6)
@@ -295,10 +300,11 @@ def densities(models: Mapping[str, Scored], reference: str) -> Figure:
             axis.hlines(place, low, value, color=COLOURS[1], linewidth=4, alpha=0.5)
             axis.plot(low, place, "|", color=COLOURS[1], markersize=9, markeredgewidth=2)
             axis.plot(value, place, ">", color=COLOURS[1], markersize=6)
-        text = f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
         axis.annotate(text, (value, place), xytext=(0, 5), textcoords="offset points", ha="center")
         axis.texts[-1].set(fontsize=8.5, color=INK)
     axis.axvline(0, color=INK, linestyle="--", linewidth=1.2)
+    if min(best.values()) < FARTHEST:
+        axis.set_xlim(left=FARTHEST)
     axis.set_ylim(len(names) - 0.4, -0.8)
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel(f"log density of a test day, nats above {reference}", color=INK, fontsize=10)

@@ -64,6 +64,8 @@ class GenerateStudy(PanelStudy):
         Share of the entries that are hidden in the ranked evaluation.
     split
         How the days are cut into blocks.
+    recent
+        How many of the last training days a model learns from; 0 for all of them.
     """
 
     name: Literal["generate"] = "generate"
@@ -72,6 +74,7 @@ class GenerateStudy(PanelStudy):
     lookback: Annotated[int, Int(2, 250)] = 24
     hidden: Annotated[float, Float(0.05, 0.8)] = 0.3
     split: Chronological = Chronological()
+    recent: Annotated[int, Int(0, 100_000)] = 0
 
     @model_validator(mode="after")
     def _several_and_each_once(self) -> GenerateStudy:
@@ -96,7 +99,9 @@ class GenerateStudy(PanelStudy):
         """Cut the windows; see `StudyConfig.dataset`."""
         table = return_table({name: panel.bars[name] for name in self.tickers()})
         days = table.index.to_numpy().astype("datetime64[D]")
-        return return_dataset(table.to_numpy(), days, self.tickers(), self.lookback, self.split, self.hidden)
+        return return_dataset(
+            table.to_numpy(), days, self.tickers(), self.lookback, self.split, self.hidden, self.recent
+        )
 
     def evaluate(self, model: Model, data: Dataset) -> Evaluation:
         """Score the test block: the ranked imputation, and whatever else the model can do.

@@ -47,6 +47,16 @@ def test_windows_lie_wholly_in_their_block_and_view_one_array():
     assert len(test.apart) == -(-len(test.x) // 6)
 
 
+def test_learning_from_recent_days_changes_neither_units_nor_later_blocks():
+    returns, _ = draw_days(600)
+    dates = np.datetime64("2000-01-03", "D") + np.arange(600)
+    whole, recent = (return_dataset(returns, dates, ASSETS, 6, SPLIT, 0.3, recent=n) for n in (0, 50))
+    np.testing.assert_array_equal(recent.train.block, whole.train.block[-50:])
+    assert recent.train.x.shape == (45, 6, 5)
+    np.testing.assert_array_equal(recent._test.rows, whole._test.rows)
+    np.testing.assert_array_equal(recent._test.mask, whole._test.mask)
+
+
 def test_hidden_entries_are_a_fixed_draw_and_nested_by_share():
     few, many = (hidden_entries((200, 5), share, seed=2) for share in (0.1, 0.5))
     assert (hidden_entries((200, 5), 0.1, seed=2) == few).all()

@@ -109,11 +109,12 @@ def test_bounds_are_spans_below_the_likelihood_and_exact_ones_points():
     models = {
         "gauss": scored(0.1, base),
         "hmm": scored(0.1, base + 1.0),
+        "far": scored(0.1, base - 30.0),
         "vae": Scored({"bound/elbo": base.mean() - 2, "bound/importance_weighted": base.mean() - 1}),
     }
     figure = densities(models, "gauss")
-    assert labels(figure.axes[0]) == ["hmm", "gauss", "vae"]
-    assert texts(figure) == ["+1.00", "+0.00", "−1.00"]
+    assert labels(figure.axes[0]) == ["hmm", "gauss", "vae", "far"]
+    assert texts(figure) == ["+1.00", "+0.00", "−1.00", "← −30.00"]
     spans = [path.get_segments()[0][:, 0] for path in figure.axes[0].collections]
     np.testing.assert_allclose(spans[0], [1.0, 1.0], atol=1e-9)  # a constant difference has no error
     np.testing.assert_allclose(spans[-1], [-2.0, -1.0])
