@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from farm.report.backfill_figures import (
     latent_shift,
     scenario_bars,
 )
+from farm.report.surface import surface_figures
+from farm.report.tables import Trials
 from farm.store import Record
 
-Trials = Sequence[tuple[Mapping[str, Any], Record]]
 SCENARIOS = {
     "s1": "S1 oracle",
     "s2": "S2 mixed 80/20",
@@ -116,4 +117,4 @@ def _forecast(record: Record, part: str) -> Forecast:
 
 
 _Draw = Callable[[pd.DataFrame, pd.DataFrame, Trials], dict[str, Figure]]
-_DRAWN_BY: dict[str, _Draw] = {"backfill": _backfill}
+_DRAWN_BY: dict[str, _Draw] = {"backfill": _backfill, "surface": surface_figures}
