@@ -164,13 +164,13 @@ def evaluation_table(records: Trials) -> pd.DataFrame:
     -------
     DataFrame
         One row for each trial, ``evaluation`` (empty for the ranked one) and ``days`` (``all``, or
-        ``volatile`` where that was scored): ``oracle``, whether it has seen the truth, and a column
+        ``volatile``, ``crisis`` and ``normal`` where they were scored): ``oracle``, whether it has seen the truth, and a column
         for each metric, NaN where it was not measured.
     """
     rows = []
     for key, record in records:
         for evaluation in record.levels:
-            for days in ("all", "volatile"):
+            for days in ("all", "volatile", "crisis", "normal"):
                 part = "/".join(filter(None, (evaluation, days if days != "all" else "")))
                 named = {n: metric_name(METRICS[n].section, part, n) for n in METRICS}
                 scores = {n: record.metrics[full] for n, full in named.items() if full in record.metrics}
