@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from farm.base.types import Dates, Floats
 from farm.evaluation.checklist import Outcome, overall
@@ -219,6 +219,9 @@ def phase_curves(
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if min(seen) > 0 and max(seen) > 8 * min(seen):
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
         else:
             axis.yaxis.set_major_locator(MaxNLocator(5))
         tidy(axis, grid="y")
@@ -262,7 +265,7 @@ def cointegration_shares(shares: pd.DataFrame, looks: Mapping[str, Look]) -> Fig
                 continue
             value = float(own.loc[name, "generated"])
             axis.plot(value, place, look.marker, color=look.colour, markerfacecolor=look.face, markersize=7)
-            near = value > 0.85
+            near = value > 0.85 or 0 < float(own["real"].mean()) - value < 0.15  # the line, or the edge
             axis.annotate(
                 f"{100 * value:.0f}",
                 (value, place),
