@@ -415,8 +415,8 @@ def checklist_picture(outcomes: Sequence[Outcome], name: str) -> Figure:
 
 
 def _number(value: float) -> str:
-    """Write three significant digits, and large numbers whole."""
-    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}").replace("-", "−")
+    """Write four significant digits, which tell a number from its limit, and large numbers whole."""
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.4g}").replace("-", "−")
 
 
 def _side(title: str) -> str:

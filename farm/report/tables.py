@@ -164,8 +164,8 @@ def evaluation_table(records: Trials) -> pd.DataFrame:
     -------
     DataFrame
         One row for each trial, ``evaluation`` (empty for the ranked one) and ``days`` (``all``, or
-        ``volatile``, ``crisis`` and ``normal`` where they were scored): ``oracle``, whether it has seen the truth, and a column
-        for each metric, NaN where it was not measured.
+        ``volatile``, ``crisis`` and ``normal`` where they were scored): ``oracle``, whether it has seen
+        the truth, and a column for each metric, NaN where it was not measured.
     """
     rows = []
     for key, record in records:
