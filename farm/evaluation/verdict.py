@@ -337,7 +337,7 @@ def _seeds(
     scores: pd.DataFrame, variants: tuple[str, ...], baselines: tuple[str, ...], settled: frozenset[str]
 ) -> dict[str, int]:
     """Count the seeds that each model was to be run with: those seen in any model of its role."""
-    counts = {}
+    counts: dict[str, int] = {}
     for peers in (variants, baselines):
         drawing = [peer for peer in peers if peer not in settled]
         seen = scores.loc[scores["model"].isin(drawing), "seed"].nunique()
