@@ -330,7 +330,8 @@ class _DailyLosses:
 
     def gains(self, models: Sequence[str]) -> Floats:
         """Give how much less each model loses than the reference, (D, K)."""
-        return np.column_stack([self.other[name] - self.own[name] for name in models])
+        gains = [self.other[name] - self.own[name] for name in models]
+        return np.stack(gains, axis=1) if gains else np.empty((len(self.other[self.reference]), 0))
 
 
 def _seeds(
