@@ -60,8 +60,8 @@ def phase_scores(
           offset reaches; ``offset_gap``, by how much the largest of these exceeds the smallest, as a
           share.
 
-        With a history ``val/loss_rise``: by how much the last validation loss exceeds the best one,
-        as a share of it.
+        With a history ``phase2/epochs``, how many were trained, and ``phase2/val/loss_rise``: by how
+        much the last validation loss exceeds the best one, as a share of it.
 
     Raises
     ------
@@ -85,6 +85,7 @@ def phase_scores(
     network.train(was_training)
     if history is not None:
         losses = [epoch.val_loss for epoch in history.epochs]
+        scores[f"{stem}/epochs"] = float(len(losses))
         scores[f"{stem}/val/loss_rise"] = losses[-1] / min(losses) - 1 if min(losses) > 0 else float("nan")
     return scores
 

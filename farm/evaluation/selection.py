@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from farm.base.types import Floats
 from farm.evaluation.significance import resampled_weights
@@ -142,12 +143,12 @@ def stepwise_p_values(
     ValueError
         If the shapes disagree, or a block is shorter than a day.
     """
-    reference, models = np.asarray(reference_losses, np.float64), np.asarray(model_losses, np.float64)
+    reference: Floats = np.asarray(reference_losses, np.float64)
+    models: Floats = np.asarray(model_losses, np.float64)
     if reference.ndim != 1 or models.ndim != 2 or len(models) != len(reference):
         raise ValueError(f"losses have shapes {reference.shape} and {models.shape}, expected (D,) and (D, K)")
     p_values = np.full(models.shape[1], np.nan)
-    gain = reference[:, None] - models
-    tried, gain = _common_days(gain)
+    tried, gain = _common_days(reference[:, None] - models)
     if len(gain) < FEWEST_DAYS or len(tried) == 0:
         return p_values
     mean = gain.mean(axis=0)
@@ -217,12 +218,13 @@ def model_confidence_set(
     p_values = np.full(losses.shape[1], np.nan)
     tried, known = _common_days(losses)
     if len(known) >= FEWEST_DAYS and len(tried) > 0:
-        # Losses that differ by rounding would have a variance of noise.
-        rounded = np.round(known / _rounding(known)) if known.any() else known
+        # Twins count once: what is between them is rounding, whose variance says nothing.
+        rounded = np.round(known / (1e-12 * np.abs(known).max() or 1.0))
         _, first, same = np.unique(rounded, axis=1, return_index=True, return_inverse=True)
-        p_values[tried] = _confidence_p_values(known[:, np.sort(first)], block, resamples, seed)[
-            np.argsort(np.argsort(first))[same.ravel()]
-        ]
+        order = np.argsort(first)
+        found = np.empty(len(first))
+        found[order] = _confidence_p_values(known[:, first[order]], block, resamples, seed)
+        p_values[tried] = found[same.ravel()]
     return ConfidenceSet(tuple(int(k) for k in np.flatnonzero(p_values > level)), p_values)
 
 
@@ -232,9 +234,9 @@ def _confidence_p_values(losses: Floats, block: int, resamples: int, seed: int) 
     if losses.shape[1] == 1:
         return np.ones(1)
     # T_max, since T_R needs the memory of K x K series.
-    test = MCS(
-        losses, LEVEL, reps=resamples, block_size=block, method="max", seed=np.random.default_rng(seed)
-    )
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(losses)
+    test = MCS(table, LEVEL, reps=resamples, block_size=block, method="max", seed=rng)
     test.compute()
     p_values: Floats = test.pvalues["Pvalue"].sort_index().to_numpy(dtype=np.float64)
     return p_values

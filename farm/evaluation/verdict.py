@@ -330,14 +330,15 @@ class _DailyLosses:
 
     def gains(self, models: Sequence[str]) -> Floats:
         """Give how much less each model loses than the reference, (D, K)."""
-        return np.column_stack([self.other[name] - self.own[name] for name in models])
+        gains = [self.other[name] - self.own[name] for name in models]
+        return np.stack(gains, axis=1) if gains else np.empty((len(self.other[self.reference]), 0))
 
 
 def _seeds(
     scores: pd.DataFrame, variants: tuple[str, ...], baselines: tuple[str, ...], settled: frozenset[str]
 ) -> dict[str, int]:
     """Count the seeds that each model was to be run with: those seen in any model of its role."""
-    counts = {}
+    counts: dict[str, int] = {}
     for peers in (variants, baselines):
         drawing = [peer for peer in peers if peer not in settled]
         seen = scores.loc[scores["model"].isin(drawing), "seed"].nunique()

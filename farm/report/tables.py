@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from farm.store import Record
 FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
 _BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow"}
 _DPI = 150
+Trials = Sequence[tuple[Mapping[str, Any], Record]]  # what names a trial (model, ticker, seed), its result
 _VALUE = "#.4g"  # errors: four significant digits, trailing zeros kept
 
 
@@ -151,7 +152,7 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...]) -> str:
     return f"{sentence}{few}."
 
 
-def evaluation_table(records: Iterable[tuple[Mapping[str, Any], Record]]) -> pd.DataFrame:
+def evaluation_table(records: Trials) -> pd.DataFrame:
     """Lay out every evaluation of trials: scenarios, calibrations, subsets of the days.
 
     Parameters
@@ -163,13 +164,13 @@ def evaluation_table(records: Iterable[tuple[Mapping[str, Any], Record]]) -> pd.
     -------
     DataFrame
         One row for each trial, ``evaluation`` (empty for the ranked one) and ``days`` (``all``, or
-        ``volatile`` where that was scored): ``oracle``, whether it has seen the truth, and a column
-        for each metric, NaN where it was not measured.
+        ``volatile``, ``crisis`` and ``normal`` where they were scored): ``oracle``, whether it has seen
+        the truth, and a column for each metric, NaN where it was not measured.
     """
     rows = []
     for key, record in records:
         for evaluation in record.levels:
-            for days in ("all", "volatile"):
+            for days in ("all", "volatile", "crisis", "normal"):
                 part = "/".join(filter(None, (evaluation, days if days != "all" else "")))
                 named = {n: metric_name(METRICS[n].section, part, n) for n in METRICS}
                 scores = {n: record.metrics[full] for n, full in named.items() if full in record.metrics}

@@ -115,5 +115,6 @@ def test_the_rise_of_the_loss_and_a_block_that_is_too_short(taught):
     history = History(tuple(Epoch(i, 1.0, loss, 0.0) for i, loss in enumerate((3.0, 2.0, 2.5), 1)), 2)
     scores = phase_scores(net, "phase 1", TeacherForcing(), days[TRAIN], days[VAL], history)
     assert scores["phase1/val/loss_rise"] == pytest.approx(0.25)
+    assert scores["phase1/epochs"] == 3
     with pytest.raises(UserError, match="phase 3, val: got 50 days, expected at least 66"):
         phase_scores(net, "phase 3", Autoregressive(horizon=20, offsets=(20,)), days, days[VAL])
