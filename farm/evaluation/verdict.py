@@ -391,10 +391,14 @@ def _selected(
 
 
 def _block(gains: Floats) -> int:
-    """Choose one block length for all: the median of what each series of gains asks for."""
+    """Choose one block length for all: twice the median of what each series of gains asks for.
+
+    What they ask for is best for the size of an error, not for a test: with errors that remember (0.6)
+    the best of 50 equal models of 120 days passes in 11 % of worlds, and in 7 % with twice that.
+    """
     varying = [gain for gain in gains.T if not np.isnan(gain).all() and np.nanmax(gain) > np.nanmin(gain)]
     lengths = [mean_block_length(gain) for gain in varying]
-    return min(max(1, round(float(np.median(lengths)))), len(gains)) if lengths else 1
+    return min(max(1, round(2 * float(np.median(lengths)))), len(gains)) if lengths else 1
 
 
 def _beats(row: Mapping[str, float], reference: str) -> str:

@@ -207,7 +207,7 @@ def test_the_p_values_after_selection_are_those_of_the_daily_losses():
         gains = {name: (of_one if name == "gru" else daily)[reference] for name in ("gru", "lstm", "mlp")}
         gains = {name: other - (of_one if name == "gru" else daily)[name] for name, other in gains.items()}
         gains = np.column_stack(list(gains.values()))
-        block = round(np.median([mean_block_length(gain) for gain in gains.T]))
+        block = round(2 * np.median([mean_block_length(gain) for gain in gains.T]))
         against = daily[reference].to_numpy()
         expected = stepwise_p_values(against, against[:, None] - gains, block=block, resamples=300, seed=7)
         np.testing.assert_allclose(
