@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -15,16 +16,18 @@ import farm.baselines
 import farm.evaluation
 import farm.models
 import farm.studies  # noqa: F401  (these four register their components)
-from farm.base.config import Config, signature
+from farm.base.config import Config, canonical_json, signature
 from farm.base.errors import UserError
-from farm.base.model import AnyModel, Estimator, State
+from farm.base.model import AnyModel, Estimator, Model, State
 from farm.base.surfaces import SurfaceWindows
-from farm.base.types import Dataset
+from farm.base.types import Dataset, Floats
+from farm.evaluation.gates import missed
 from farm.models.network import Network
 from farm.models.surface_cvae import SurfaceCVAE
 from farm.studies.study import AnyStudy, Evaluation, Source
-from farm.training.curriculum import CurriculumConfig, teach
-from farm.training.fit import Epoch, History, TrainingConfig, fit, reproducible
+from farm.training.checkpoint import Checkpoint, capture_taught, restore_taught
+from farm.training.curriculum import CurriculumConfig, Stage, teach
+from farm.training.fit import Epoch, History, Report, TrainingConfig, fit, reproducible
 
 
 class TrialConfig(Config):
@@ -77,6 +80,74 @@ class TrialConfig(Config):
         """Name the trial; see `farm.base.config.signature`."""
         return signature(self, self.study.data_digest(source))
 
+    def stages(self, taught: Sequence[Taught] = ()) -> tuple[Stage, ...]:
+        """Give the stages of the curriculum as they follow from those that are taught.
+
+        Raises
+        ------
+        GateMissed
+            If a gate was missed that the curriculum stops at.
+        """
+        assert self.curriculum is not None
+        return self.curriculum.stages([stage.missed for stage in taught])
+
+    def stage_signature(self, data_digest: str, stages: Sequence[Stage]) -> str:
+        """Name what a network is after some stages, by all that decides its weights.
+
+        These are the study and its data, the model, the training settings, the seed and the stages so
+        far, each with the versions of its components. Neither the stages after them nor what a gate
+        would have led to matter, so trials that begin alike share the beginning.
+        """
+        assert self.training is not None
+        decides = {
+            "version": self.VERSION,
+            "study": self.study.versioned(),
+            "data": data_digest,
+            "model": self.model.versioned(),
+            "training": self.training.versioned(),
+            "seed": self.seed,
+            "stages": [stage.described() for stage in stages],
+        }
+        return hashlib.sha256(canonical_json(decides).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A stage of a curriculum that was trained.
+
+    Parameters
+    ----------
+    number, name
+        Of the stage; see `Stage`.
+    history
+        Its learning curve; epochs are counted from the beginning of the curriculum.
+    scores
+        Of the network after it, by full name, such as ``phase2/val/rmse_h90``.
+    seconds
+        What it took, without what an interrupted attempt had done before.
+    """
+
+    number: int
+    name: str
+    history: History
+    scores: dict[str, float]
+    seconds: float
+
+    @property
+    def missed(self) -> str:
+        """Say which gate it missed and by what number; ``""`` if none."""
+        return missed(self.number, self.scores)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint | None) -> tuple[Taught, ...]:
+        """Read the stages that led to a checkpoint, in order; none before the first."""
+        return tuple(map(cls._read, checkpoint.record["stages"])) if checkpoint is not None else ()
+
+    @classmethod
+    def _read(cls, value: dict[str, Any]) -> Taught:
+        epochs = tuple(Epoch(**epoch) for epoch in value["history"]["epochs"])
+        return cls(**{**value, "history": History(epochs, value["history"]["best_epoch"])})
+
 
 @dataclass(frozen=True)
 class Result:
@@ -90,11 +161,14 @@ class Result:
         The learning curve; None for a model that fits itself.
     state
         What the model learnt and the scaler of its inputs, as arrays.
+    stages
+        Signatures of the stages that it was taught in, by their names; empty without a curriculum.
     """
 
     evaluation: Evaluation
     history: History | None
     state: State
+    stages: dict[str, str] = field(default_factory=dict)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -106,37 +180,16 @@ def resolve_device(device: str) -> torch.device:
     )
 
 
-def _teach(
-    network: Network,
-    data: Dataset,
-    config: TrialConfig,
-    curriculum: CurriculumConfig,
-    training: TrainingConfig,
-    report: Callable[[Epoch], None],
-) -> History:
-    """Take a network through its curriculum; give one learning curve, its epochs counted on."""
-    assert isinstance(network, SurfaceCVAE)
-    assert isinstance(data.train, SurfaceWindows)
-    assert isinstance(data.val, SurfaceWindows)
-    epochs: list[Epoch] = []
-
-    def on_epoch(phase: str, epoch: Epoch) -> None:
-        epochs.append(replace(epoch, epoch=len(epochs) + 1))
-        report(epochs[-1])
-
-    phases = teach(network, data.train.block, data.val.block, curriculum, training, config.seed, on_epoch)
-    last = list(phases.values())[-1]
-    return History(tuple(epochs), len(epochs) - len(last.epochs) + last.best_epoch)
-
-
 def run(
     config: TrialConfig,
     source: Source,
     *,
     device: str = "auto",
-    report: Callable[[Epoch], None] = lambda epoch: None,
+    report: Report = lambda epoch: None,
 ) -> Result:
     """Run one trial: data, fit, forecast of the test block, scores.
+
+    A trial with a curriculum is the chain of its stages, each by `advance`, and `conclude`.
 
     Parameters
     ----------
@@ -160,7 +213,15 @@ def run(
         If the source is too short for the study.
     FloatingPointError
         If the loss diverges.
+    GateMissed
+        If the curriculum stops at a gate.
     """
+    if config.curriculum is not None:
+        after = None
+        while len(Taught.of(after)) < len(config.stages(Taught.of(after))):
+            after = advance(config, source, after, device=device, report=report)
+        assert after is not None  # no curriculum is empty
+        return conclude(config, source, after, device=device)
     data = config.study.dataset(source)
     started = time.perf_counter()
     with reproducible(config.seed):
@@ -169,23 +230,152 @@ def run(
         if isinstance(model, Network):
             assert config.training is not None  # held by TrialConfig
             model.to(resolve_device(device))
-            if config.curriculum is None:
-                history = fit(model, data.train, data.val, config.training, config.seed, report)
-            else:
-                history = _teach(model, data, config, config.curriculum, config.training, report)
+            history = fit(model, data.train, data.val, config.training, config.seed, report)
         elif isinstance(model, Estimator):
             model.fit(data.train, data.val)
-        fitted = time.perf_counter()
-        evaluation = config.study.evaluate(model, data)
+        return _scored(config, data, model, history, time.perf_counter() - started)
+
+
+def advance(
+    config: TrialConfig,
+    source: Source,
+    before: Checkpoint | None = None,
+    *,
+    device: str = "auto",
+    report: Report = lambda epoch: None,
+    resume: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] | None = None,
+    keep_every: float = 0.0,
+) -> Checkpoint:
+    """Train the next stage of a trial's curriculum.
+
+    Parameters
+    ----------
+    config, source, device
+        See `run`.
+    before
+        What this function gave for the stage before, of this trial or of one that begins alike; None
+        for the first stage.
+    report
+        Called after each epoch, which is counted from the beginning of the curriculum.
+    resume
+        What `keep` was given last by an interrupted call with the same arguments.
+    keep, keep_every
+        See `fit`.
+
+    Returns
+    -------
+    Checkpoint
+        The best weights, the random states and, in its record, what `Taught.of` reads.
+
+    Raises
+    ------
+    UserError, FloatingPointError, GateMissed
+        See `run`.
+    """
+    assert config.training is not None
+    taught = Taught.of(before)
+    stage = config.stages(taught)[len(taught)]
+    past = sum(len(earlier.history.epochs) for earlier in taught)
+    data = config.study.dataset(source)
+    started = time.perf_counter()
+
+    def absolute(epoch: Epoch) -> Epoch:
+        return replace(epoch, epoch=past + epoch.epoch, phase=stage.name)
+
+    with reproducible(config.seed):
+        network, train, val = _student(config, data, device)
+        if before is not None:
+            restore_taught(before, network)
+        history = teach(
+            network,
+            train,
+            val,
+            stage,
+            config.training,
+            config.seed,
+            lambda epoch: report(absolute(epoch)),
+            resume=resume,
+            keep=keep,
+            keep_every=keep_every,
+        )
+        tensors, record = capture_taught(network)
+        best = history.epochs[history.best_epoch - 1]
+        scores = {f"phase{stage.number}/val/loss": best.val_loss}
+    curve = History(tuple(map(absolute, history.epochs)), past + history.best_epoch)
+    now = Taught(stage.number, stage.name, curve, scores, time.perf_counter() - started)
+    return Checkpoint(tensors, record | {"stages": [asdict(each) for each in (*taught, now)]})
+
+
+def conclude(config: TrialConfig, source: Source, after: Checkpoint, *, device: str = "auto") -> Result:
+    """Evaluate a trial whose curriculum is trained to its end.
+
+    Parameters
+    ----------
+    config, source, device
+        See `run`.
+    after
+        What `advance` gave for the last stage.
+
+    Returns
+    -------
+    Result
+        Its cost is that of all stages, whoever trained them.
+    """
+    taught, digest = Taught.of(after), config.study.data_digest(source)
+    stages = config.stages(taught)
+    data = config.study.dataset(source)
+    with reproducible(config.seed):
+        network, _, _ = _student(config, data, device)
+        # The weights alone: evaluation does not go on from where training left the generators.
+        network.load_state_dict(after.under("weights/"))
+        network.eval()
+        epochs = tuple(epoch for stage in taught for epoch in stage.history.epochs)
+        history = History(epochs, taught[-1].history.best_epoch)
+        result = _scored(config, data, network, history, sum(stage.seconds for stage in taught))
+    evaluation = result.evaluation
+    metrics, tags = dict(evaluation.metrics), dict(evaluation.tags)
+    for stage in taught:
+        metrics |= stage.scores
+        if stage.missed:
+            tags[stage.missed.split(":")[0]] = f"{stage.missed} ({stage.name})"
+    return replace(
+        result,
+        evaluation=replace(evaluation, metrics=metrics, tags=tags),
+        stages={
+            stage.name: config.stage_signature(digest, stages[: number + 1])
+            for number, stage in enumerate(stages)
+        },
+    )
+
+
+def _student(config: TrialConfig, data: Dataset, device: str) -> tuple[SurfaceCVAE, Floats, Floats]:
+    """Build the network that a curriculum teaches, with the days that it learns from and stops on."""
+    assert config.curriculum is not None
+    network = config.model.build(data.inputs)
+    assert isinstance(network, SurfaceCVAE)
+    assert isinstance(data.train, SurfaceWindows)
+    assert isinstance(data.val, SurfaceWindows)
+    blocks = {"training": data.train.block, "validation": data.val.block}
+    config.curriculum.require_days(network.context_days, {name: len(days) for name, days in blocks.items()})
+    return network.to(resolve_device(device)), blocks["training"], blocks["validation"]
+
+
+def _scored(
+    config: TrialConfig, data: Dataset, model: Model, history: History | None, seconds: float
+) -> Result:
+    """Evaluate a taught model and gather what its trial leaves behind."""
+    started = time.perf_counter()
+    evaluation = config.study.evaluate(model, data)
     metrics = {
         **evaluation.metrics,
-        "cost/fit_seconds": fitted - started,
-        "cost/evaluate_seconds": time.perf_counter() - fitted,
+        "cost/fit_seconds": seconds,
+        "cost/evaluate_seconds": time.perf_counter() - started,
     }
     if history is not None:
         metrics["cost/epochs"] = len(history.epochs)
         metrics["train/best_epoch"] = history.best_epoch
-        metrics["val/best_loss"] = min(epoch.val_loss for epoch in history.epochs)
+        metrics["val/best_loss"] = history.epochs[history.best_epoch - 1].val_loss
     defined = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
     state = {f"model.{name}": value for name, value in model.state().items()}
     state |= {"inputs.mean": data.inputs.mean, "inputs.scale": data.inputs.scale}

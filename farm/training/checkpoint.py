@@ -65,6 +65,14 @@ class Checkpoint:
         """Write it to a file, whole or not at all."""
         write_atomically(path, self.to_bytes())
 
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """Give the tensors whose names begin with a prefix, without it."""
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
     @classmethod
     def load(cls, path: Path) -> Checkpoint | None:
         """Read it from a file; None if there is none or it is damaged, and training starts anew."""
@@ -103,11 +111,17 @@ def capture(
         Tensors and record of a `Checkpoint`; the states of the generators of torch, numpy and
         python are in them.
     """
-    tensors = {f"weights/{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"best/{name}": value for name, value in best.items()}
+    tensors, record = capture_taught(network)
+    tensors |= {f"best/{name}": _copied(value) for name, value in best.items()}
     for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
-    tensors |= {"order": order.get_state(), "random/torch": torch.get_rng_state()}
+        tensors |= {f"optimizer/{index}/{name}": _copied(value) for name, value in moments.items()}
+    return tensors | {"order": order.get_state()}, record
+
+
+def capture_taught(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Copy what the next training loop goes on from: weights and random states, as `capture` does."""
+    tensors = {f"weights/{name}": _copied(value) for name, value in network.state_dict().items()}
+    tensors["random/torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors |= {f"random/cuda/{i}": value for i, value in enumerate(torch.cuda.get_rng_state_all())}
     legacy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
@@ -118,7 +132,7 @@ def capture(
         "numpy": [legacy["state"]["pos"], legacy["has_gauss"], legacy["gauss"]],
         "python": [version, list(words), gauss],
     }
-    return {name: value.detach().cpu().clone() for name, value in tensors.items()}, {"random": record}
+    return tensors, {"random": record}
 
 
 def restore(
@@ -126,16 +140,23 @@ def restore(
 ) -> dict[str, Tensor]:
     """Put a training loop back to where `capture` found it; give the best weights so far."""
     tensors, device = checkpoint.tensors, next(network.parameters()).device
-    network.load_state_dict(_under(tensors, "weights/"))
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under(tensors, "optimizer/").items():
+    for name, value in checkpoint.under("optimizer/").items():
         index, moment = name.split("/")
         state.setdefault(int(index), {})[moment] = value
     settings = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": settings})
     order.set_state(tensors["order"])
+    restore_taught(checkpoint, network)
+    return {name: value.to(device) for name, value in checkpoint.under("best/").items()}
+
+
+def restore_taught(checkpoint: Checkpoint, network: nn.Module) -> None:
+    """Put weights and random states back to where `capture_taught` found them."""
+    tensors, device = checkpoint.tensors, next(network.parameters()).device
+    network.load_state_dict(checkpoint.under("weights/"))
     torch.set_rng_state(tensors["random/torch"])
-    cuda = _under(tensors, "random/cuda/")
+    cuda = checkpoint.under("random/cuda/")
     if device.type == "cuda" and cuda:
         torch.cuda.set_rng_state_all([cuda[str(i)] for i in range(len(cuda))])
     position, has_gauss, gauss = checkpoint.record["random"]["numpy"]
@@ -143,8 +164,7 @@ def restore(
     np.random.set_state(("MT19937", key, position, has_gauss, gauss))  # noqa: NPY002
     version, words, gauss = checkpoint.record["random"]["python"]
     random.setstate((version, tuple(words), gauss))
-    return {name: value.to(device) for name, value in _under(tensors, "best/").items()}
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _copied(value: Tensor) -> Tensor:
+    return value.detach().cpu().clone()

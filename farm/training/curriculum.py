@@ -1,12 +1,11 @@
-"""Phases of the surface curriculum, as data, and the one way to go through them."""
+"""Phases of the surface curriculum, as data: in which order they come, and how one of them is taught."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from functools import partial
-from typing import Annotated, Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import BeforeValidator, Field, model_validator
@@ -20,7 +19,7 @@ from farm.base.types import Floats
 from farm.models.network import Sequences
 from farm.models.surface_cvae import Latent, SurfaceCVAE
 from farm.training.checkpoint import Checkpoint
-from farm.training.fit import Epoch, History, Objective, TrainingConfig, fit
+from farm.training.fit import History, Objective, Report, TrainingConfig, fit
 from farm.training.rollout import pass_costs, require_no_gap
 
 Days = Annotated[int, Int(1, 10_000)]
@@ -36,6 +35,10 @@ class Phase(Config):
     @abstractmethod
     def days(self, context: int) -> int:
         """Count the days of a training sequence, its context included."""
+
+    def up_to(self, horizon: int) -> Self:
+        """Give the same phase with no horizon beyond one; itself where there is none."""
+        return self
 
     @abstractmethod
     def objective(self, network: SurfaceCVAE) -> Objective:
@@ -92,6 +95,11 @@ class MultiHorizon(Phase):
         """Count context and longest horizon."""
         return context + self.horizons[-1]
 
+    def up_to(self, horizon: int) -> Self:
+        """Leave the horizons beyond one out, but never all of them."""
+        kept = max(1, sum(days <= horizon for days in self.horizons))
+        return self.model_copy(update={"horizons": self.horizons[:kept], "weights": self.weights[:kept]})
+
     def objective(self, network: SurfaceCVAE) -> Objective:
         """Give the weighted mean of the horizons' losses, from one pass to the longest of them.
 
@@ -143,6 +151,12 @@ class Autoregressive(Phase):
         """
         return context + self.steps * self.horizon
 
+    def up_to(self, horizon: int) -> Self:
+        """Shorten the passes to a horizon, and with them the offsets beyond it."""
+        days = min(self.horizon, horizon)
+        offsets = tuple(dict.fromkeys(min(offset, days) for offset in self.offsets))
+        return self.model_copy(update={"horizon": days, "offsets": offsets})
+
     def objective(self, network: SurfaceCVAE) -> Objective:
         """Give the mean cost over passes."""
 
@@ -184,6 +198,39 @@ CURRICULA: dict[str, tuple[int, ...]] = {
     "1,4": (1, 4),
     "4": (4,),
 }
+Policy = Literal["mark", "stop", "extend", "fall_back"]
+
+
+class GateMissed(RuntimeError):
+    """A gate was missed, and the curriculum says to stop there."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a curriculum trains in one go: a phase, or more epochs of it after a missed gate.
+
+    Parameters
+    ----------
+    number
+        Of the phase, counted from 1.
+    phase
+        With the epochs that are trained.
+    extended
+        Whether these are the epochs that a missed gate added.
+    """
+
+    number: int
+    phase: Phase
+    extended: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name it, such as ``"phase 2"`` or ``"phase 2 extended"``."""
+        return f"phase {self.number}{' extended' if self.extended else ''}"
+
+    def described(self) -> dict[str, Any]:
+        """Say all that decides what is trained, JSON-ready; it enters the stage's signature."""
+        return {"name": self.name, "phase": self.phase.versioned()}
 
 
 class CurriculumConfig(Config):
@@ -198,6 +245,13 @@ class CurriculumConfig(Config):
     epoch_share
         What share of each phase's epochs is trained, at least one: below 1 the curriculum is
         reduced in proportion.
+    gates
+        What a missed gate after a phase leads to; the gates are those of `farm.evaluation.gates`.
+        ``mark``: nothing, the result carries a warning. ``stop``: the trial ends there, without a
+        result. ``extend``: the phase is trained for `gate_epochs` more, once, from its best weights.
+        ``fall_back``: the phases after it go to `gate_horizon` at most.
+    gate_epochs, gate_horizon
+        See `gates`; the epochs are reduced by `epoch_share` too.
     """
 
     name: Annotated[str, Choice(tuple(CURRICULA))] = "1,2,3,4"
@@ -206,6 +260,9 @@ class CurriculumConfig(Config):
     phase3: Autoregressive = Autoregressive(horizon=60, offsets=(30, 60))
     phase4: Autoregressive = Autoregressive(horizon=90, offsets=(45, 90))
     epoch_share: Annotated[float, Float(1e-4, 1.0, log=True)] = 1.0
+    gates: Annotated[Policy, Choice(("mark", "stop", "extend", "fall_back"))] = "mark"
+    gate_epochs: Epochs = 50
+    gate_horizon: Days = 60
 
     @model_validator(mode="before")
     @classmethod
@@ -221,29 +278,36 @@ class CurriculumConfig(Config):
             raise UserError(f"curriculum {self.name!r}: expected one of {' | '.join(CURRICULA)}")
         return self
 
-    @classmethod
-    def reaching(cls, horizon: int, **fields: Any) -> Self:
-        """Make the plan's curriculum for another longest horizon, such as 30, 60 or 120.
+    def stages(self, missed: Sequence[str] = ()) -> tuple[Stage, ...]:
+        """Give the stages in order, as far as is known.
 
-        Phase 2 keeps the plan's horizons below it and its weights; phase 3 goes to two thirds of it;
-        the offsets are half and whole horizons.
+        Parameters
+        ----------
+        missed
+            For each stage that was trained, the gate that it missed, or ``""``. The stages after those
+            are what follows if no other gate is missed.
+
+        Raises
+        ------
+        GateMissed
+            If a gate was missed and `gates` is ``stop``; the message says which.
         """
-        plan = dict(zip(MultiHorizon().horizons, MultiHorizon().weights, strict=True))
-        kept = {days: weight for days, weight in plan.items() if days < horizon}
-        # A horizon that the plan does not name counts for what its next longer one does.
-        kept[horizon] = next((weight for days, weight in plan.items() if days >= horizon), plan[90])
-        medium = max(1, round(horizon * 2 / 3))
-        return cls(
-            phase2=MultiHorizon(horizons=tuple(kept), weights=tuple(kept.values())),
-            phase3=Autoregressive(horizon=medium, offsets=_halves(medium)),
-            phase4=Autoregressive(horizon=horizon, offsets=_halves(horizon)),
-            **fields,
-        )
-
-    def phases(self) -> tuple[tuple[str, Phase], ...]:
-        """Give the phases in order, by name, with the epochs that they are trained."""
-        all_phases = {1: self.phase1, 2: self.phase2, 3: self.phase3, 4: self.phase4}
-        return tuple((f"phase {number}", self._shared(all_phases[number])) for number in CURRICULA[self.name])
+        phases = {1: self.phase1, 2: self.phase2, 3: self.phase3, 4: self.phase4}
+        stages = [Stage(number, self._shared(phases[number])) for number in CURRICULA[self.name]]
+        for done, gate in enumerate(missed, start=1):
+            stage = stages[done - 1]
+            if not gate:
+                continue
+            if self.gates == "stop":
+                raise GateMissed(f"stopped after {stage.name}: {gate}")
+            if self.gates == "extend" and not stage.extended:
+                more = self._shared(stage.phase.model_copy(update={"epochs": self.gate_epochs}))
+                stages.insert(done, Stage(stage.number, more, extended=True))
+            elif self.gates == "fall_back":
+                stages[done:] = [
+                    Stage(later.number, later.phase.up_to(self.gate_horizon)) for later in stages[done:]
+                ]
+        return tuple(stages)
 
     def _shared(self, phase: Phase) -> Phase:
         return phase.model_copy(update={"epochs": max(1, round(phase.epochs * self.epoch_share))})
@@ -263,11 +327,12 @@ class CurriculumConfig(Config):
         UserError
             With the phase and the days that it needs.
         """
-        name, phase = max(self.phases(), key=lambda entry: entry[1].days(context))
+        longest = max(self.stages(), key=lambda stage: stage.phase.days(context))
+        needed = longest.phase.days(context)
         for block, days in blocks.items():
-            if days < phase.days(context):
+            if days < needed:
                 raise UserError(
-                    f"{block} block: got {days} days, expected at least {phase.days(context)}, which {name}"
+                    f"{block} block: got {days} days, expected at least {needed}, which {longest.name}"
                     f" needs with a context of {context}: give more days, a shorter horizon or leave the"
                     " phase out"
                 )
@@ -278,100 +343,51 @@ def _filled(field: FieldInfo | None, value: Any) -> Any:
     return {**field.default.model_dump(), **value} if field is not None and partial_phase else value
 
 
-def _halves(horizon: int) -> tuple[int, ...]:
-    return tuple(sorted({max(1, horizon // 2), horizon}))
-
-
-PhaseReport = Callable[[str, Epoch], None]
-
-
 def teach(
     network: SurfaceCVAE,
     train: Floats,
     val: Floats,
-    curriculum: CurriculumConfig,
+    stage: Stage,
     config: TrainingConfig,
     seed: int,
-    report: PhaseReport = lambda phase, epoch: None,
+    report: Report = lambda epoch: None,
     *,
     resume: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
-) -> dict[str, History]:
-    """Take a network through a curriculum.
+    keep_every: float = 0.0,
+) -> History:
+    """Take a network through one stage of a curriculum.
 
-    Each phase starts from the best weights of the one before, with a fresh optimizer (its moments
-    belonged to other weights and another loss) and an order of the data that depends on the seed and
-    the phase. Dropout, latents and offsets are drawn on from where the phase before stopped. So a
-    phase depends on those before it and never on those after: curricula with the same first phases
-    share them, to the bit.
+    It starts from the weights that it finds, with a fresh optimizer (the moments of an earlier stage
+    belong to other weights and another loss) and an order of the data that depends on the seed and the
+    stage. Dropout, latents and offsets are drawn on from where torch's generator stands. So a stage
+    depends on those before it and never on those after.
 
     Parameters
     ----------
     network
-        Untaught, on its device; changed in place.
+        On its device; changed in place, to the best weights of the stage.
     train, val
         Scaled days of the two blocks, (N, F) float32 each; see `farm.data.day_vectors`.
-    curriculum
-        Phases.
+    stage
+        Which.
     config
-        Optimizer and batches; its epochs are those of each phase instead.
-    seed
+        Optimizer and batches; its epochs are those of the stage instead.
+    seed, report, resume, keep, keep_every
         See `fit`.
-    report
-        Called after each epoch with the name of the phase.
-    resume
-        What an earlier call gave `keep`, whose first phases were the same. The record's ``phases``
-        say which phases were begun; a checkpoint of the last epoch of a phase starts the next one.
-    keep
-        Called after each epoch with where training stands.
-
-    Returns
-    -------
-    dict of History
-        The learning curve of each phase, by name.
-
-    Raises
-    ------
-    UserError
-        If a block is too short for the longest phase.
-    ValueError
-        If `resume` comes from other phases.
     """
-    context, device = network.context_days, next(network.parameters()).device
-    curriculum.require_days(context, {"training": len(train), "validation": len(val)})
-    learnt, held_out = (torch.from_numpy(block).to(device) for block in (train, val))
-    phases = curriculum.phases()
-    described = [[name, phase.model_dump(mode="json")] for name, phase in phases]
-    histories: dict[str, History] = {}
-    begun = 0
-    if resume is not None:
-        begun = len(resume.record["phases"])
-        if resume.record["phases"] != described[:begun]:
-            raise ValueError(f"the checkpoint is of the phases {resume.record['phases']}, not of {described}")
-        histories = {name: _history(value) for name, value in resume.record["histories"].items()}
-    for number, (name, phase) in enumerate(phases, start=1):
-        if number < begun:
-            continue
-        before = {done: asdict(history) for done, history in histories.items()}
-
-        def kept(checkpoint: Checkpoint, number: int = number, before: dict[str, Any] = before) -> None:
-            assert keep is not None
-            facts = {"phases": described[:number], "histories": before}
-            keep(replace(checkpoint, record=checkpoint.record | facts))
-
-        histories[name] = fit(
-            network,
-            Sequences(learnt, phase.days(context)),
-            Sequences(held_out, phase.days(context)),
-            config.model_copy(update={"epochs": phase.epochs}),
-            seed + 1_000_003 * int(name.split()[-1]),
-            partial(report, name),
-            objective=phase.objective(network),
-            resume=resume if number == begun else None,
-            keep=None if keep is None else kept,
-        )
-    return histories
-
-
-def _history(value: dict[str, Any]) -> History:
-    return History(tuple(Epoch(**epoch) for epoch in value["epochs"]), value["best_epoch"])
+    device = next(network.parameters()).device
+    length = stage.phase.days(network.context_days)
+    learnt, held_out = (Sequences(torch.from_numpy(block).to(device), length) for block in (train, val))
+    return fit(
+        network,
+        learnt,
+        held_out,
+        config.model_copy(update={"epochs": stage.phase.epochs}),
+        seed + 1_000_003 * stage.number + 1_009 * stage.extended,
+        report,
+        objective=stage.phase.objective(network),
+        resume=resume,
+        keep=keep,
+        keep_every=keep_every,
+    )

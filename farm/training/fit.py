@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Protocol
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -58,6 +60,7 @@ class Epoch:
     train_loss: float
     val_loss: float
     seconds: float
+    phase: str = ""  # of a curriculum; losses of different phases do not compare
 
 
 Report = Callable[[Epoch], None]
@@ -87,19 +90,24 @@ class History:
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Seed torch, compute on one thread, and put both back afterwards.
+    """Seed torch, numpy and python, compute on one thread, and put all back afterwards.
 
     One thread is faster when trials run side by side, and the bits of a sum do not depend on how
     many cores the machine has.
     """
     threads = torch.get_num_threads()
+    before = np.random.get_state(), random.getstate()  # noqa: NPY002  (third parties draw from it)
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1), torch.random.fork_rng():
             torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            random.seed(seed)
             yield
     finally:
         torch.set_num_threads(threads)
+        np.random.set_state(before[0])  # noqa: NPY002
+        random.setstate(before[1])
 
 
 def fit(
@@ -113,6 +121,7 @@ def fit(
     objective: Objective | None = None,
     resume: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
+    keep_every: float = 0.0,
 ) -> History:
     """Teach a network and leave in it the weights of its best epoch.
 
@@ -135,7 +144,9 @@ def fit(
     resume
         Where an earlier call with the same arguments stood; this one goes on from there, to the bit.
     keep
-        Called after each epoch with where training stands.
+        Called after an epoch with where training stands.
+    keep_every
+        Seconds that pass at least between two such calls.
 
     Returns
     -------
@@ -158,6 +169,7 @@ def fit(
         best_state = restore(resume, network, optimizer, order)
         epochs = [Epoch(**epoch) for epoch in resume.record["epochs"]]
         best_loss, best_epoch = resume.record["best_loss"], resume.record["best_epoch"]
+    kept = time.monotonic()
     while len(epochs) < config.epochs and len(epochs) - best_epoch < config.patience:
         number, started = len(epochs) + 1, time.perf_counter()
         network.begin_epoch(number)
@@ -173,7 +185,8 @@ def fit(
         if val_loss < best_loss:
             # state_dict() aliases the live weights, so it must be copied.
             best_loss, best_epoch, best_state = val_loss, number, copy.deepcopy(network.state_dict())
-        if keep is not None:
+        if keep is not None and time.monotonic() - kept >= keep_every:
+            kept = time.monotonic()
             tensors, record = capture(network, best_state, optimizer, order)
             record |= {"epochs": [asdict(epoch) for epoch in epochs]}
             keep(Checkpoint(tensors, record | {"best_loss": best_loss, "best_epoch": best_epoch}))
