@@ -356,7 +356,7 @@ def _student(config: TrialConfig, data: Dataset, device: str) -> tuple[SurfaceCV
     assert isinstance(network, SurfaceCVAE)
     assert isinstance(data.train, SurfaceWindows)
     assert isinstance(data.val, SurfaceWindows)
-    blocks = {"training": data.train.block, "validation": data.val.block}
+    blocks = {"training": data.train.block, "validation": data.val.with_context}
     config.curriculum.require_days(network.context_days, {name: len(days) for name, days in blocks.items()})
     return network.to(resolve_device(device)), blocks["training"], blocks["validation"]
 

@@ -6,6 +6,7 @@ from farm.base.surfaces import SurfaceInputs
 from farm.base.types import Floats
 from farm.data.day_vectors import day_vectors, surface_inputs
 from farm.data.surface import Surfaces
+from farm.experiment import TrialConfig
 from farm.models.surface_cvae import SurfaceCVAEConfig
 from farm.training.fit import reproducible
 
@@ -57,3 +58,47 @@ def record(days: int, seed: int = 0, start: str = "2004-01-01") -> Surfaces:
     dates = dates[np.is_busday(dates)][:days]
     grid = np.array(MATURITIES), np.exp(MONEYNESS)
     return Surfaces(dates, surface.astype(np.float32), extra[:, 0], *grid, "moneyness", "synthetic")
+
+
+def tiny_record() -> Surfaces:
+    """Days for `TINY_STUDY`, before all crises."""
+    return record(260, start="1992-01-01")
+
+
+TINY_STUDY = {
+    "name": "surface",
+    "context": CONTEXT,
+    "horizon": 4,
+    "offset": 4,
+    "overlap": 2,
+    "days": 10,
+    "samples": 3,
+    "split": {
+        "val": 0.1, "calibration": 0.1, "test": 0.1, "least_val": 20, "least_calibration": 12,
+        "least_test": 12, "least_train": 30, "gap": 4,
+    },
+}  # fmt: skip
+TINY_PHASES = {
+    "phase1": {"epochs": 2},
+    "phase2": {"epochs": 2, "horizons": (1, 2, 4), "weights": (1.0, 0.9, 0.5)},
+    "phase3": {"epochs": 2, "horizon": 3, "offsets": (1, 3), "steps": 2},
+    "phase4": {"epochs": 2, "horizon": 4, "offsets": (2, 4), "steps": 2},
+}
+
+
+def tiny_curriculum(name: str = "1,2,3,4", **fields: object) -> dict[str, object]:
+    """Values of a curriculum of seconds; a phase may be given in part."""
+    phases = {key: {**value, **fields.pop(key, {})} for key, value in TINY_PHASES.items()}
+    return {"name": name, **phases, **fields}
+
+
+def tiny_trial(name: str = "1,2,3,4", seed: int = 0, study: object = None, **fields: object) -> TrialConfig:
+    """A trial of the surface study that takes a second; `fields` are those of its curriculum."""
+    values = {
+        "study": {**TINY_STUDY, **(study or {})},
+        "model": {"name": "surface_cvae", **SMALL, "dropout": 0.4, "prior": "learned"},
+        "training": {"learning_rate": 3e-3, "batch_size": 64, "patience": 50},
+        "curriculum": tiny_curriculum(name, **fields),
+        "seed": seed,
+    }
+    return TrialConfig.make(values, "trial")

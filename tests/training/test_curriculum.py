@@ -12,26 +12,22 @@ from farm.training.curriculum import (
     CURRICULA,
     Autoregressive,
     CurriculumConfig,
+    GateMissed,
     MultiHorizon,
+    Stage,
     TeacherForcing,
     prefix_loss,
     teach,
 )
 from farm.training.fit import TrainingConfig, fit, reproducible
 from farm.training.rollout import pass_costs
-from tests.surface_world import CONTEXT, network, world
+from tests.surface_world import CONTEXT, network, tiny_curriculum, world
 
-TINY = {
-    "phase1": {"epochs": 2},
-    "phase2": {"epochs": 2, "horizons": (1, 2, 4), "weights": (1.0, 0.9, 0.5)},
-    "phase3": {"epochs": 2, "horizon": 3, "offsets": (1, 3), "steps": 2},
-    "phase4": {"epochs": 2, "horizon": 4, "offsets": (2, 4), "steps": 2},
-}
 TRAINING = TrainingConfig(learning_rate=3e-3, batch_size=16, patience=50)
 
 
 def tiny(name: str, **fields: object) -> CurriculumConfig:
-    return CurriculumConfig.make({"name": name, **TINY, **fields}, "curriculum")
+    return CurriculumConfig.make(tiny_curriculum(name, **fields), "curriculum")
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +38,16 @@ def blocks():
 
 def test_the_defaults_are_the_plans():
     plan = CurriculumConfig()
-    assert [phase.days(60) for _, phase in plan.phases()] == [61, 150, 240, 330]
-    assert [phase.epochs for _, phase in plan.phases()] == [200, 150, 125, 125]
+    assert [stage.phase.days(60) for stage in plan.stages()] == [61, 150, 240, 330]
+    assert [stage.phase.epochs for stage in plan.stages()] == [200, 150, 125, 125]
     assert plan.phase2.horizons == (1, 7, 14, 30, 60, 90)
     assert plan.phase2.weights == (1.0, 0.9, 0.8, 0.6, 0.4, 0.3)
     assert (plan.phase3.horizon, plan.phase3.offsets, plan.phase3.steps) == (60, (30, 60), 3)
     assert (plan.phase4.horizon, plan.phase4.offsets, plan.phase4.steps) == (90, (45, 90), 3)
     assert set(CURRICULA) == {"1", "1,2", "1,2,3", "1,2,3,4", "1,2,4", "1,4", "4"}
     for name, numbers in CURRICULA.items():
-        phases = CurriculumConfig(name=name).phases()
-        assert [label for label, _ in phases] == [f"phase {number}" for number in numbers]
+        stages = CurriculumConfig(name=name).stages()
+        assert [stage.name for stage in stages] == [f"phase {number}" for number in numbers]
 
 
 def test_a_curriculum_is_data():
@@ -60,24 +56,46 @@ def test_a_curriculum_is_data():
     again = CurriculumConfig.make(json.loads(plan.model_dump_json()), "curriculum")
     assert again == plan
     reduced = CurriculumConfig(epoch_share=0.1)
-    assert [phase.epochs for _, phase in reduced.phases()] == [20, 15, 12, 12]
-    assert [phase.epochs for _, phase in CurriculumConfig(epoch_share=1e-4).phases()] == [1, 1, 1, 1]
+    assert [stage.phase.epochs for stage in reduced.stages()] == [20, 15, 12, 12]
+    assert [stage.phase.epochs for stage in CurriculumConfig(epoch_share=1e-4).stages()] == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("horizon", "horizons", "medium", "long"),
-    [
-        (30, (1, 7, 14, 30), (20, (10, 20)), (30, (15, 30))),
-        (60, (1, 7, 14, 30, 60), (40, (20, 40)), (60, (30, 60))),
-        (120, (1, 7, 14, 30, 60, 90, 120), (80, (40, 80)), (120, (60, 120))),
-    ],
-)
-def test_other_horizons_scale_the_plan(horizon, horizons, medium, long):
-    plan = CurriculumConfig.reaching(horizon)
-    assert plan.phase2.horizons == horizons
-    assert (plan.phase3.horizon, plan.phase3.offsets) == medium
-    assert (plan.phase4.horizon, plan.phase4.offsets) == long
-    assert CurriculumConfig.reaching(90) == CurriculumConfig()
+def stages(curriculum: CurriculumConfig, missed: tuple[str, ...] = ()) -> list[tuple]:
+    return [
+        (stage.name, stage.phase.epochs, getattr(stage.phase, "horizon", None))
+        for stage in curriculum.stages(missed)
+    ]
+
+
+def test_a_missed_gate_is_followed_by_what_the_curriculum_says():
+    plan = [("phase 1", 200, 1), ("phase 2", 150, None), ("phase 3", 125, 60), ("phase 4", 125, 90)]
+    two, three = ("", "gate 1 missed"), ("", "", "gate 2 missed")
+    for policy in ("mark", "stop", "extend", "fall_back"):
+        assert stages(CurriculumConfig(gates=policy), ("", "", "")) == plan
+    assert stages(CurriculumConfig(gates="mark"), two) == plan
+    with pytest.raises(GateMissed, match="stopped after phase 2: gate 1 missed"):
+        CurriculumConfig(gates="stop").stages(two)
+    longer = CurriculumConfig(gates="extend", gate_epochs=30)
+    more = [*plan[:2], ("phase 2 extended", 30, None), *plan[2:]]
+    assert stages(longer, two) == more
+    assert stages(longer, (*two, "gate 1 missed")) == more, "a phase is extended once"
+    assert stages(longer, (*two, "", "gate 2 missed"))[4:] == [("phase 3 extended", 30, 60), plan[3]]
+    shorter = CurriculumConfig(gates="fall_back", gate_horizon=40)
+    assert stages(shorter, two) == [*plan[:2], ("phase 3", 125, 40), ("phase 4", 125, 40)]
+    assert stages(shorter, three) == [*plan[:3], ("phase 4", 125, 40)]
+    assert shorter.stages(three)[3].phase.offsets == (40,)
+    assert CurriculumConfig(gates="fall_back").stages(three)[3].phase.offsets == (45, 60)
+    assert stages(CurriculumConfig(gates="fall_back", name="1"), ("gate 1 missed",)) == plan[:1]
+    reduced = CurriculumConfig(gates="extend", epoch_share=0.1)
+    assert stages(reduced, two)[2] == ("phase 2 extended", 5, None)
+
+
+def test_a_phase_up_to_a_horizon_is_still_a_phase():
+    assert MultiHorizon().up_to(30).horizons == (1, 7, 14, 30)
+    assert MultiHorizon().up_to(30).weights == (1.0, 0.9, 0.8, 0.6)
+    assert MultiHorizon(horizons=(7, 90), weights=(1.0, 0.3)).up_to(3).horizons == (7,)
+    assert TeacherForcing(horizon=5).up_to(1) == TeacherForcing(horizon=5)
+    assert Autoregressive(horizon=30, offsets=(30,)).up_to(60) == Autoregressive(horizon=30, offsets=(30,))
 
 
 def test_bad_input_is_one_line():
@@ -92,12 +110,6 @@ def test_bad_input_is_one_line():
     with pytest.raises(UserError, match=r"validation block: got 239 days.*240.*phase 3"):
         CurriculumConfig(name="1,2,3").require_days(60, {"training": 5000, "validation": 239})
     CurriculumConfig().require_days(60, {"training": 330, "validation": 330})
-
-
-def test_short_blocks_are_refused_before_anything_is_taught(blocks):
-    train, val, inputs = blocks
-    with pytest.raises(UserError, match=r"validation block: got 13 days, expected at least 14.*phase 4"):
-        teach(network(inputs), train, val[:13], tiny("1,2,3,4"), TRAINING, 0)
 
 
 def test_horizons_weigh_by_prefixes():
@@ -149,84 +161,27 @@ def assert_equal_bits(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def run(blocks, name, kept=None, resume=None, stir=0, **fields):
+def checkpoints(blocks) -> tuple[list[Checkpoint], Stage]:
     train, val, inputs = blocks
-    seen = []
+    kept: list[Checkpoint] = []
+    stage = tiny("1").stages()[0]
     with reproducible(5):
-        torch.rand(stir)  # a process that resumes has drawn other numbers before
-        net = network(inputs, seed=stir, dropout=0.4, prior="learned")
-        histories = teach(
-            net,
-            train,
-            val,
-            tiny(name, **fields),
-            TRAINING,
-            5,
-            lambda phase, epoch: seen.append((phase, epoch.epoch)),
-            resume=resume,
-            keep=None if kept is None else kept.append,
-        )
-    return net, histories, seen
+        teach(network(inputs), train, val, stage, TRAINING, 5, keep=kept.append)
+    return kept, stage
 
 
-def losses(histories):
-    return {
-        name: [(epoch.epoch, epoch.train_loss, epoch.val_loss) for epoch in history.epochs]
-        for name, history in histories.items()
-    }
-
-
-def test_a_checkpoint_restored_continues_to_the_bit(blocks, tmp_path):
-    """After every epoch of every phase, the last ones included, through a file."""
+def test_checkpoints_are_kept_as_often_as_asked(blocks):
+    train, val, inputs = blocks
     kept: list[Checkpoint] = []
-    whole, histories, seen = run(blocks, "1,2,3,4", kept)
-    assert seen == [(f"phase {phase}", epoch) for phase in (1, 2, 3, 4) for epoch in (1, 2)]
-    assert len(kept) == 8
-    for number, checkpoint in enumerate(kept):
-        path = tmp_path / f"{number}.safetensors"
-        checkpoint.save(path)
-        loaded = Checkpoint.load(path)
-        again, resumed, reported = run(blocks, "1,2,3,4", resume=loaded, stir=number + 1)
-        assert reported == seen[number + 1 :], "only what is missing is trained"
-        assert_equal_bits(weights(again), weights(whole))
-        assert losses(resumed) == losses(histories)
-
-
-def test_curricula_share_their_first_phases_to_the_bit(blocks):
-    short, long = [], []
-    run(blocks, "1,2", short)
-    run(blocks, "1,2,3,4", long)
-    assert short[-1].record["phases"] == long[3].record["phases"]
-    assert short[-1].tensors.keys() == long[3].tensors.keys()
-    for name, value in short[-1].tensors.items():
-        assert torch.equal(value, long[3].tensors[name]), name
-    whole, _, _ = run(blocks, "1,2,4")
-    branch, histories, reported = run(blocks, "1,2,4", resume=short[-1], stir=9)
-    assert_equal_bits(weights(branch), weights(whole))
-    assert list(histories) == ["phase 1", "phase 2", "phase 4"]
-    assert reported == [("phase 4", 1), ("phase 4", 2)]
-    with pytest.raises(ValueError, match="the checkpoint is of the phases"):
-        run(blocks, "1,4", resume=short[-1])
-    with pytest.raises(ValueError, match="the checkpoint is of the phases"):
-        run(blocks, "1,2", resume=short[-1], phase1={"epochs": 3})
-
-
-def test_each_phase_begins_with_the_best_weights_of_the_one_before(blocks):
-    kept: list[Checkpoint] = []
-    _, val, inputs = blocks
-    _, histories, _ = run(blocks, "1,2", kept, phase1={"epochs": 4})
-    phase, best = TeacherForcing(), histories["phase 1"].best_epoch
-    assert kept[3].record["best_epoch"] == best
-    net = network(inputs, dropout=0.4, prior="learned").eval()
-    net.load_state_dict({k[5:]: v for k, v in kept[3].tensors.items() if k.startswith("best/")})
-    held_out = Sequences(torch.from_numpy(val), phase.days(CONTEXT))
-    loss = float(phase.objective(net)(held_out.take(torch.arange(held_out.size))).detach())
-    assert loss == pytest.approx(histories["phase 1"].epochs[best - 1].val_loss, rel=1e-6)
+    stage = tiny("1", phase1={"epochs": 3}).stages()[0]
+    for seconds, expected in ((0.0, 3), (3600.0, 0)):
+        kept.clear()
+        teach(network(inputs), train, val, stage, TRAINING, 5, keep=kept.append, keep_every=seconds)
+        assert [len(checkpoint.record["epochs"]) for checkpoint in kept] == list(range(1, expected + 1))
 
 
 def test_a_damaged_checkpoint_is_no_checkpoint(blocks, tmp_path):
-    kept: list[Checkpoint] = []
-    run(blocks, "1", kept)
+    kept, _ = checkpoints(blocks)
     content = kept[-1].to_bytes()
     assert Checkpoint.load(tmp_path / "none") is None
     changed = bytearray(content)
