@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,9 +24,11 @@ from farm.base.errors import UserError
 from farm.base.files import write_atomically
 from farm.base.model import State
 from farm.experiment import Result, TrialConfig
+from farm.training.checkpoint import Checkpoint
 from farm.training.fit import Epoch, History
 
 FORECAST, MODEL, RECORD = "forecast.safetensors", "model.safetensors", "result.json"
+CHECKPOINT, PROGRESS, STAGE = "checkpoint.safetensors", "progress.safetensors", "stage.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Record:
         Quantile levels of each evaluation.
     items
         The different items of the samples; see `farm.studies.study.Evaluation`.
+    stages
+        Signatures of the stages of its curriculum, by their names.
     """
 
     signature: str
@@ -63,6 +68,7 @@ class Record:
     finished: float
     levels: dict[str, tuple[float, ...]]
     items: tuple[str, ...]
+    stages: dict[str, str]
     content: bytes = dataclasses.field(repr=False)
 
     @cached_property
@@ -110,7 +116,9 @@ class Store:
     """Results by signature under one root.
 
     A trial is a folder ``trials/SIGNATURE``. Its ``result.json`` is written last and holds the
-    checksums of the other files, so a folder without it, or that disagrees with it, is no result.
+    checksums of the other files, so a folder without it, or that disagrees with it, is no result. So
+    is a stage of a curriculum, ``stages/SIGNATURE`` with ``stage.json``; while it is trained, its folder
+    holds where training stands.
 
     Parameters
     ----------
@@ -182,6 +190,7 @@ class Store:
             "history": None if result.history is None else dataclasses.asdict(result.history),
             "levels": {name: forecast.levels for name, forecast in evaluation.forecasts.items()},
             "items": items,
+            "stages": result.stages,
             "finished": datetime.now(UTC).timestamp(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
@@ -213,9 +222,51 @@ class Store:
                 finished=stored["finished"],
                 levels={name: tuple(levels) for name, levels in stored["levels"].items()},
                 items=tuple(stored["items"]),
+                stages=stored["stages"],
                 content=content[FORECAST],
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def put_stage(self, signature: str, checkpoint: Checkpoint) -> None:
+        """Write a finished stage; the last step makes it visible, and its progress goes."""
+        folder = f"{self._base}/stages/{signature}"
+        content = checkpoint.to_bytes()
+        record = {
+            "signature": signature,
+            "stages": checkpoint.record["stages"],
+            "finished": datetime.now(UTC).timestamp(),
+            "files": {CHECKPOINT: hashlib.sha256(content).hexdigest()},
+        }
+        self._files.create_dir(folder, recursive=True)
+        self._write(f"{folder}/{CHECKPOINT}", content)
+        self._write(f"{folder}/{STAGE}", canonical_json(record).encode())
+        with contextlib.suppress(FileNotFoundError):
+            self._files.delete_file(f"{folder}/{PROGRESS}")
+
+    def get_stage(self, signature: str) -> Checkpoint | None:
+        """Read a finished stage; None if there is none, or what is there is torn."""
+        folder = f"{self._base}/stages/{signature}"
+        try:
+            stored = json.loads(self._read(f"{folder}/{STAGE}"))
+            content = self._read(f"{folder}/{CHECKPOINT}")
+            if hashlib.sha256(content).hexdigest() != stored["files"][CHECKPOINT]:
+                return None
+            return Checkpoint.from_bytes(content)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def put_progress(self, signature: str, checkpoint: Checkpoint) -> None:
+        """Write where the training of a stage stands, in place of what was there."""
+        folder = f"{self._base}/stages/{signature}"
+        self._files.create_dir(folder, recursive=True)
+        self._write(f"{folder}/{PROGRESS}", checkpoint.to_bytes())
+
+    def get_progress(self, signature: str) -> Checkpoint | None:
+        """Read where the training of a stage stood; None if it has not begun, or the file is damaged."""
+        try:
+            return Checkpoint.from_bytes(self._read(f"{self._base}/stages/{signature}/{PROGRESS}"))
+        except (FileNotFoundError, ValueError):
             return None
 
     def model_state(self, signature: str) -> State:

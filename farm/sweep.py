@@ -299,7 +299,8 @@ def _execute(
 ) -> None:
     """Run the missing trials, filling `records` and `failures` as they end."""
     from farm.report.progress import Progress
-    from farm.tuning.engine import Event, execute
+    from farm.tuning.engine import Event, Outcome, execute
+    from farm.tuning.stage_tree import StageTree
 
     missing = [trial for trial in plan.trials if trial.signature not in records]
     if not missing:
@@ -307,17 +308,25 @@ def _execute(
         return
     console.print(f"{len(missing)} of {len(plan.trials)} trials to run", highlight=False)
     reference = plan.sweep.references[0]
+    tree = StageTree(missing, plan.source, store, again=runtime.rerun)
     with Progress(console, len(plan.trials), len(records), reference) as progress:
 
         def on_event(event: Event) -> None:
-            trial = event.trial
+            name = event.job.name
             if event.kind == "started":
-                progress.running(trial.name, "starting")
+                progress.running(name, "starting")
             elif event.kind == "epoch":
-                progress.running(trial.name, f"epoch {event.epoch}, validation loss {event.val_loss:.3g}")
-            elif event.kind == "failed":
-                failures[trial.name] = event.error
-                progress.failed(trial.name, event.error)
+                progress.running(name, f"epoch {event.epoch}, validation loss {event.val_loss:.3g}")
+            else:
+                progress.left(name)
+                for outcome in event.outcomes:
+                    settle(outcome)
+
+        def settle(outcome: Outcome) -> None:
+            trial = outcome.trial
+            if outcome.error:
+                failures[trial.name] = outcome.error
+                progress.failed(trial.name, outcome.error)
             elif (record := store.get(trial.signature)) is not None:
                 records[trial.signature] = record
                 skill = _skills(plan, trial, records)
@@ -335,8 +344,10 @@ def _execute(
                     except UserError as error:  # the trial counts all the same
                         console.print(str(error), style="yellow", highlight=False, markup=False)
 
+        for outcome in tree.stopped():  # by gates after stages of the store
+            settle(outcome)
         execute(
-            missing,
+            tree,
             plan.source,
             store,
             on_event=on_event,

@@ -63,9 +63,13 @@ class Progress:
         self._console.print(self._line(), highlight=False)
 
     def running(self, name: str, state: str) -> None:
-        """Show a trial as running, with what it is at."""
+        """Show a job, such as a trial or a stage of one, as running, with what it is at."""
         self._running[name] = state
         self._tell()
+
+    def left(self, name: str) -> None:
+        """Show a job as running no more."""
+        self._running.pop(name, None)
 
     def finished(self, name: str, ratio: float | None) -> None:
         """Count a trial as done.
@@ -78,7 +82,6 @@ class Progress:
             Its validation RMSE over the reference's on the same ticker; None or NaN where that does not
             apply.
         """
-        self._running.pop(name, None)
         self._finished += 1
         if ratio is not None and not math.isnan(ratio) and (self._best is None or ratio < self._best[0]):
             self._best = ratio, name
@@ -86,7 +89,6 @@ class Progress:
 
     def failed(self, name: str, reason: str) -> None:
         """Count a trial as failed."""
-        self._running.pop(name, None)
         self._failed[name] = reason
         self._console.print(
             f"failed: {name}: {reason}", style="red", highlight=False, soft_wrap=True, markup=False

@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from farm.base.config import canonical_json
-from farm.base.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -61,10 +59,6 @@ class Checkpoint:
             raise ValueError("the checkpoint does not match its checksum")
         return cls(tensors, json.loads(text))
 
-    def save(self, path: Path) -> None:
-        """Write it to a file, whole or not at all."""
-        write_atomically(path, self.to_bytes())
-
     def under(self, prefix: str) -> dict[str, Tensor]:
         """Give the tensors whose names begin with a prefix, without it."""
         return {
@@ -72,14 +66,6 @@ class Checkpoint:
             for name, value in self.tensors.items()
             if name.startswith(prefix)
         }
-
-    @classmethod
-    def load(cls, path: Path) -> Checkpoint | None:
-        """Read it from a file; None if there is none or it is damaged, and training starts anew."""
-        try:
-            return cls.from_bytes(path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

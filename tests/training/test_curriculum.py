@@ -180,16 +180,14 @@ def test_checkpoints_are_kept_as_often_as_asked(blocks):
         assert [len(checkpoint.record["epochs"]) for checkpoint in kept] == list(range(1, expected + 1))
 
 
-def test_a_damaged_checkpoint_is_no_checkpoint(blocks, tmp_path):
+def test_a_damaged_checkpoint_is_no_checkpoint(blocks):
     kept, _ = checkpoints(blocks)
     content = kept[-1].to_bytes()
-    assert Checkpoint.load(tmp_path / "none") is None
     changed = bytearray(content)
     changed[-3] ^= 1
-    for number, broken in enumerate([content[:-1], content[:100], b"", bytes(changed), b"\x00" * 64]):
-        path = tmp_path / str(number)
-        path.write_bytes(broken)
-        assert Checkpoint.load(path) is None, number
+    for broken in [content[:-1], content[:100], b"", bytes(changed), b"\x00" * 64]:
+        with pytest.raises(ValueError, match="checkpoint"):
+            Checkpoint.from_bytes(broken)
     edited = content.replace(b"best_loss", b"Best_loss")
     assert edited != content
     with pytest.raises(ValueError, match="checksum"):
