@@ -21,7 +21,8 @@ from farm.base.errors import UserError
 from farm.base.model import AnyModel, Estimator, Model, State
 from farm.base.surfaces import SurfaceWindows
 from farm.base.types import Dataset, Floats
-from farm.evaluation.gates import missed
+from farm.evaluation.checklist import checklist_metrics, gates, hold
+from farm.evaluation.phases import phase_scores
 from farm.models.network import Network
 from farm.models.surface_cvae import SurfaceCVAE
 from farm.studies.study import AnyStudy, Evaluation, Source
@@ -135,8 +136,13 @@ class Taught:
 
     @property
     def missed(self) -> str:
-        """Say which gate it missed and by what number; ``""`` if none."""
-        return missed(self.number, self.scores)
+        """Say which gates of the plan it missed and by what numbers; ``""`` if none."""
+        held = hold(self.scores, gates(f"phase {self.number}"))
+        return "; ".join(
+            f"{one.criterion.name} is {one.value:.4g}, limit {one.criterion.limit:g}"
+            for one in held
+            if one.verdict in ("refine", "fall back")
+        )
 
     @classmethod
     def of(cls, checkpoint: Checkpoint | None) -> tuple[Taught, ...]:
@@ -301,7 +307,8 @@ def advance(
         )
         tensors, record = capture_taught(network)
         best = history.epochs[history.best_epoch - 1]
-        scores = {f"phase{stage.number}/val/loss": best.val_loss}
+        scores = phase_scores(network, f"phase {stage.number}", stage.phase, train, val, history)
+        scores[f"phase{stage.number}/val/loss"] = best.val_loss
     curve = History(tuple(map(absolute, history.epochs)), past + history.best_epoch)
     now = Taught(stage.number, stage.name, curve, scores, time.perf_counter() - started)
     return Checkpoint(tensors, record | {"stages": [asdict(each) for each in (*taught, now)]})
@@ -338,7 +345,8 @@ def conclude(config: TrialConfig, source: Source, after: Checkpoint, *, device: 
     for stage in taught:
         metrics |= stage.scores
         if stage.missed:
-            tags[stage.missed.split(":")[0]] = f"{stage.missed} ({stage.name})"
+            tags[f"gate after {stage.name} missed"] = stage.missed
+    metrics |= checklist_metrics(metrics)
     return replace(
         result,
         evaluation=replace(evaluation, metrics=metrics, tags=tags),

@@ -1,5 +1,4 @@
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,9 +6,9 @@ import torch
 
 import farm.experiment
 from farm.data.panel import Panel
-from farm.evaluation import gates
-from farm.evaluation.gates import Gate, missed
-from farm.experiment import Result, TrialConfig, advance, conclude, run
+from farm.evaluation import checklist
+from farm.evaluation.checklist import Criterion
+from farm.experiment import Result, Taught, TrialConfig, advance, conclude, run
 from farm.models.network import Sequences
 from farm.studies.forecast import ForecastStudy
 from farm.training.checkpoint import Checkpoint
@@ -151,31 +150,33 @@ def test_a_stages_signature_has_all_that_decides_its_weights(source) -> None:
     assert len({base.stage_signature(digest, base.stages()[:n]) for n in (1, 2, 3, 4)}) == 4
 
 
-def test_gates_are_the_plans() -> None:
-    assert missed(2, {"phase2/train/rmse_h90": 0.0699}) == ""
-    assert missed(2, {"phase2/train/rmse_h90": 0.07}) == (
-        "gate 1 missed: phase2/train/rmse_h90 is 0.07, limit 0.07"
-    )
-    assert missed(2, {"phase2/train/rmse_h90": float("nan")}).startswith("gate 1 missed")
-    assert missed(3, {"phase3/val/degradation": 1.6}).startswith("gate 2 missed")
-    assert missed(3, {"phase2/train/rmse_h90": 0.5}) == "", "a gate stands after its own phase"
-    assert missed(2, {}) == "", "what was not measured is not missed"
+def test_gates_are_the_plans(alone) -> None:
+    def gate(number: int, scores: dict[str, float]) -> str:
+        return Taught(number, f"phase {number}", alone.history, scores, 0.0).missed
+
+    assert gate(2, {"phase2/train/rmse": 0.069}) == ""
+    assert gate(2, {"phase2/train/rmse": 0.08}) == "Gate 1: in-sample RMSE at H=90 is 0.08, limit 0.07"
+    assert gate(3, {"phase3/val/degradation": 1.6}).startswith("Gate 2:")
+    assert gate(3, {"phase2/train/rmse": 0.5}) == "", "a gate stands after its own phase"
+    assert gate(2, {}) == "", "what was not measured is not missed"
 
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gate after phase 2 that nothing passes."""
-    monkeypatch.setattr(gates, "GATES", (Gate("gate 1", 2, "phase2/val/loss", 0.0),))
+    shut = Criterion("Gate 1", "here", "phase2/val/loss", "less", 0.0, kind="gate", after="phase 2")
+    monkeypatch.setattr(checklist, "CHECKLIST", (shut,))
 
 
 def test_a_missed_gate_marks_the_result(source, alone, closed) -> None:
     marked = run(tiny_trial(seed=3), source)
-    assert_equal_bits(replace(marked, stages={}), replace(alone, stages={}))
-    assert marked.evaluation.tags["gate 1 missed"].endswith("limit 0 (phase 2)")
+    assert marked.stages == alone.stages
+    assert losses(marked) == losses(alone)
+    assert marked.evaluation.tags["gate after phase 2 missed"].endswith("limit 0")
 
 
 def test_a_missed_gate_stops_the_trial(source, closed) -> None:
-    with pytest.raises(GateMissed, match="stopped after phase 2: gate 1 missed: phase2/val/loss is"):
+    with pytest.raises(GateMissed, match=r"stopped after phase 2: Gate 1 is .*, limit 0"):
         run(tiny_trial(gates="stop"), source)
 
 

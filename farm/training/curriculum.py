@@ -246,7 +246,7 @@ class CurriculumConfig(Config):
         What share of each phase's epochs is trained, at least one: below 1 the curriculum is
         reduced in proportion.
     gates
-        What a missed gate after a phase leads to; the gates are those of `farm.evaluation.gates`.
+        What a missed gate after a phase leads to; see `farm.evaluation.checklist.gates`.
         ``mark``: nothing, the result carries a warning. ``stop``: the trial ends there, without a
         result. ``extend``: the phase is trained for `gate_epochs` more, once, from its best weights.
         ``fall_back``: the phases after it go to `gate_horizon` at most.
