@@ -71,6 +71,14 @@ class Record:
     stages: dict[str, str]
     content: bytes = dataclasses.field(repr=False)
 
+    @property
+    def stage_epochs(self) -> dict[str, int]:
+        """Count the epochs of each stage, by its signature."""
+        epochs = self.history.epochs if self.history is not None else ()
+        return {
+            signature: sum(epoch.phase == name for epoch in epochs) for name, signature in self.stages.items()
+        }
+
     @cached_property
     def _arrays(self) -> State:
         return dict(safetensors.numpy.load(self.content))

@@ -41,6 +41,7 @@ class Runtime:
     address: str | None
     dry_run: bool
     rerun: bool
+    checkpoint_every: float
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -159,6 +160,13 @@ def sweep(
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Run every trial again, also those in the store.")
     ] = False,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Seconds between two checkpoints of a training phase, which is what a crash costs at most.",
+        ),
+    ] = 30.0,
 ) -> None:
     """Run a sweep: every variant and baseline on every ticker and seed, logged to MLflow, with a verdict.
 
@@ -177,7 +185,7 @@ def sweep(
     if epochs is not None:
         chosen["training.epochs"] = epochs
     options = Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
-    runtime = Runtime(storage, tracking_uri, concurrency, address, dry_run, rerun)
+    runtime = Runtime(storage, tracking_uri, concurrency, address, dry_run, rerun, checkpoint_every)
     plan = make_plan(declared_name, declared, read_source(declared, data, surface), options)
     raise typer.Exit(_run(plan, runtime, console))
 
@@ -258,7 +266,9 @@ def _run(plan: Plan, runtime: Runtime, console: Console) -> int:
     from farm.tuning.engine import check_address
 
     if runtime.dry_run:
-        _show_trials(plan, Store(runtime.storage), console)
+        from farm.report.dry_run import show_plan
+
+        show_plan(plan, Store(runtime.storage), console)
         return 0
     check_uri(runtime.tracking_uri)
     if runtime.address:
@@ -273,14 +283,14 @@ def _run(plan: Plan, runtime: Runtime, console: Console) -> int:
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     tracking = Tracking(runtime.tracking_uri, plan)
     failures: dict[str, str] = {}
-    _execute(plan, runtime, store, records, failures, tracking, console)
+    seconds = _execute(plan, runtime, store, records, failures, tracking, console)
     if len(records) + len(failures) < len(plan.trials):  # Ctrl-C: Tune ends what is running and returns
         console.print(
             f"[yellow]stopped: {len(records)} of {len(plan.trials)} trials are in the store;"
             " the same command goes on from here[/yellow]"
         )
         return EXIT_INTERRUPTED
-    _conclude(plan, records, failures, tracking, console)
+    _conclude(plan, records, failures, seconds, tracking, console)
     where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}"
     if runtime.tracking_uri.startswith("http"):
         where = runtime.tracking_uri
@@ -296,20 +306,23 @@ def _execute(
     failures: dict[str, str],
     tracking: Tracking,
     console: Console,
-) -> None:
-    """Run the missing trials, filling `records` and `failures` as they end."""
+) -> float:
+    """Run the missing trials, filling `records` and `failures` as they end; give the seconds it took."""
     from farm.report.progress import Progress
     from farm.tuning.engine import Event, Outcome, execute
-    from farm.tuning.stage_tree import StageTree
+    from farm.tuning.stage_tree import StageTree, stage_nodes
 
     missing = [trial for trial in plan.trials if trial.signature not in records]
     if not missing:
         console.print(f"all {len(plan.trials)} trials are in the store", highlight=False)
-        return
+        return 0.0
+    started = time.monotonic()
     console.print(f"{len(missing)} of {len(plan.trials)} trials to run", highlight=False)
     reference = plan.sweep.references[0]
     tree = StageTree(missing, plan.source, store, again=runtime.rerun)
-    with Progress(console, len(plan.trials), len(records), reference) as progress:
+    nodes = stage_nodes(missing, plan.source, store).values()
+    stages = sum(runtime.rerun or not node.stored for node in nodes)
+    with Progress(console, len(plan.trials), len(records), stages, reference) as progress:
 
         def on_event(event: Event) -> None:
             name = event.job.name
@@ -318,7 +331,7 @@ def _execute(
             elif event.kind == "epoch":
                 progress.running(name, f"epoch {event.epoch}, validation loss {event.val_loss:.3g}")
             else:
-                progress.left(name)
+                progress.left(name, event.job.kind == "stage")
                 for outcome in event.outcomes:
                     settle(outcome)
 
@@ -354,13 +367,16 @@ def _execute(
             concurrency=runtime.concurrency,
             resources=plan.sweep.resources,
             address=runtime.address,
+            keep_every=runtime.checkpoint_every,
         )
+    return time.monotonic() - started
 
 
 def _conclude(
     plan: Plan,
     records: dict[str, Record],
     failures: dict[str, str],
+    seconds: float,
     tracking: Tracking,
     console: Console,
 ) -> None:
@@ -377,7 +393,7 @@ def _conclude(
     console.print(f"[dim]{out}/: {', '.join(path.name for path in end.files)}[/dim]")
     skills = {trial.signature: _skills(plan, trial, records) for trial in end.trials}
     tracking.log_results(
-        end.trials, records, skills, end.table, end.sentence, end.files, failed=len(failures)
+        end.trials, records, skills, end.table, end.sentence, end.files, len(failures), seconds
     )
 
 
@@ -393,15 +409,6 @@ def _skills(plan: Plan, trial: Trial, records: Mapping[str, Record], block: str 
             reference = records[other.signature].metrics[f"{block}/rmse"]
             skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
     return skills
-
-
-def _show_trials(plan: Plan, store: Store, console: Console) -> None:
-    table = Table("signature", "row", "ticker", "seed", "in the store", box=None)
-    for trial in plan.trials:
-        there = "yes" if store.get(trial.signature) else "no"
-        table.add_row(trial.signature, trial.row, trial.ticker, str(trial.config.seed), there)
-    console.print(table)
-    console.print(f"{len(plan.trials)} trials", highlight=False)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from farm.base.errors import UserError
+from farm.evaluation.checklist import checklist_text
 from farm.plan import Plan, Trial
 from farm.store import Record, shares_of_warnings
 
@@ -191,6 +192,10 @@ class Tracking:
                 "farm.signature": trial.signature,
                 **record.tags,
             }
+            for number, (name, stage) in enumerate(record.stages.items(), start=1):
+                tags[f"stage/{number}"] = f"{name}: {stage}"
+            if record.stages:
+                tags["farm.checklist"] = checklist_text(record.metrics)
             if record.oracles:
                 tags["farm.oracles"] = ", ".join(record.oracles)
             run = self._create(trial.name, tags, when - int(1000 * seconds))
@@ -213,6 +218,7 @@ class Tracking:
         sentence: str,
         files: Sequence[Path],
         failed: int,
+        seconds: float = 0.0,
     ) -> None:
         """Log what is missing of the trials, the verdict's rows and the sweep itself.
 
@@ -228,6 +234,8 @@ class Tracking:
             Artifacts of the sweep's run.
         failed
             How many trials failed.
+        seconds
+            Wall time that the trials took; 0 if none was run.
 
         Raises
         ------
@@ -247,7 +255,8 @@ class Tracking:
             mine = [records[trial.signature] for trial in trials if trial.row == row["model"]]
             if mine:  # not so where every trial of a row failed
                 self._log_summary(row, mine, when)
-        counts = {"cost/trials": len(trials), "cost/failed_trials": failed}
+        counts: dict[str, float] = {"cost/trials": len(trials), "cost/failed_trials": failed}
+        counts |= _tree_metrics([records[trial.signature] for trial in trials], seconds)
         for path in files:
             self._client.log_artifact(self.parent, str(path), "figures" if path.suffix == ".png" else None)
         self._client.set_tag(self.parent, "mlflow.note.content", f"{self._plan.sweep.question}\n\n{sentence}")
@@ -297,6 +306,21 @@ class Tracking:
             first = [Param(name, value) for name, value in params.items()] if start == 0 else []
             self._client.log_batch(run_id, metrics=rows[start : start + _BATCH], params=first)
         self._client.set_terminated(run_id, "FINISHED", end_time=when)
+
+
+def _tree_metrics(records: Sequence[Record], seconds: float) -> dict[str, float]:
+    """Compare the epochs of all trials with those of their stages, each counted once."""
+    each = [record.stage_epochs for record in records if record.stages]
+    if not each:
+        return {}
+    scratch = sum(sum(epochs.values()) for epochs in each)
+    trained = sum({signature: n for epochs in each for signature, n in epochs.items()}.values())
+    metrics = {
+        "tree/epochs_from_scratch": scratch,
+        "tree/epochs_trained": trained,
+        "tree/ratio": scratch / trained,
+    }
+    return {**metrics, "tree/wall_seconds": seconds} if seconds else metrics
 
 
 def _defined(metrics: Mapping[str, float]) -> set[str]:

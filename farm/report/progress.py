@@ -27,14 +27,18 @@ class Progress:
         Trials of the sweep.
     stored
         How many of them were in the store before.
+    stages
+        Stages of curricula to train, if no gate is missed.
     reference
         Name of the baseline that scores are relative to.
     """
 
-    def __init__(self, console: Console, total: int, stored: int, reference: str) -> None:
+    def __init__(self, console: Console, total: int, stored: int, stages: int, reference: str) -> None:
         self._console = console
         self._total = total
         self._stored = stored
+        self._stages = stages
+        self._trained = 0
         self._reference = reference
         self._finished = 0
         self._failed: dict[str, str] = {}
@@ -67,9 +71,11 @@ class Progress:
         self._running[name] = state
         self._tell()
 
-    def left(self, name: str) -> None:
-        """Show a job as running no more."""
+    def left(self, name: str, stage: bool) -> None:
+        """Show a job as running no more; one that was a stage is counted."""
         self._running.pop(name, None)
+        self._trained += stage
+        self._tell()
 
     def finished(self, name: str, ratio: float | None) -> None:
         """Count a trial as done.
@@ -99,8 +105,8 @@ class Progress:
         return self._stored + self._finished
 
     def _time_left(self) -> str:
-        ended = self._finished + len(self._failed)
-        remaining = self._total - self._stored - ended
+        ended = self._finished + len(self._failed) + self._trained
+        remaining = self._total - self._stored + max(self._stages, self._trained) - ended
         if not ended or not remaining:
             return "" if remaining else "0:00"
         seconds = int((time.monotonic() - self._started) / ended * remaining)
@@ -122,6 +128,8 @@ class Progress:
         ]
         if self._stored:
             parts[0] += f" ({self._stored} from the store)"
+        if self._stages:
+            parts.insert(1, f"{self._trained}/{self._stages} stages")
         if self._best:
             parts.append(f"best so far {self._best_text()}")
         if self._running and self._time_left():
@@ -144,6 +152,8 @@ class Progress:
             (f"{len(self._failed)}", "bold red" if self._failed else "dim"),
             " failed",
         )
+        if self._stages:
+            counts.append(f"  {self._trained}/{self._stages} stages", "dim")
         left = self._time_left()
         head.add_row(
             ProgressBar(self._total, self._done + len(self._failed), width=30),

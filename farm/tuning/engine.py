@@ -9,7 +9,8 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -37,7 +38,9 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a sweep resumes from the store, not from Tune's snapshots
 }
 WORKER_RETRIES = 2  # of a job whose worker died, not of one that raised
-KEEP_EVERY = 30.0  # seconds between two checkpoints within a stage
+STORED = "stored"  # key of a job's last result, when what it made is in the store
+
+Kind = Literal["started", "epoch", "finished", "failed"]
 
 
 @dataclass(frozen=True)
@@ -98,27 +101,27 @@ class Event:
     Parameters
     ----------
     kind
-        What happened to the job; of a job that has ended, `error` and `outcomes` say how.
+        What happened to the job; one that is ``finished`` has left what it made in the store.
     job
         The job.
     epoch, val_loss
         Of ``epoch``.
     error
-        Why it failed; ``""`` if it did not.
+        Of ``failed``: why.
     outcomes
         Trials that have ended with the job.
-    began, stopped
-        When the worker was at a job that has ended, seconds since 1970.
+    began, left
+        When a worker began a job that has ended and when it left it, seconds since 1970.
     """
 
-    kind: Literal["started", "epoch", "ended"]
+    kind: Kind
     job: Job
     epoch: int = 0
     val_loss: float = math.nan
     error: str = ""
     outcomes: Sequence[Outcome] = ()
     began: float = math.nan
-    stopped: float = math.nan
+    left: float = math.nan
 
 
 def execute(
@@ -130,7 +133,7 @@ def execute(
     concurrency: int | None = None,
     resources: Resources,
     address: str | None = None,
-    keep_every: float = KEEP_EVERY,
+    keep_every: float = 30.0,
 ) -> None:
     """Run jobs; each leaves what it made in the store before it counts as ended.
 
@@ -164,56 +167,73 @@ def execute(
     """
     if supply.finished:
         return
+    with cluster(address, concurrency), tempfile.TemporaryDirectory(prefix="farm-tune-") as scratch:
+        from ray import tune
+
+        needs = bundle(resources)
+        most = concurrency or (_room(needs) if address is None else math.inf)
+        searcher, callback = _desk(supply, on_event, most)
+        work = tune.with_parameters(_trainable, source=source, root=store.root, keep_every=keep_every)
+        tuner = tune.Tuner(
+            tune.with_resources(work, needs),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="jobs",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+                callbacks=[callback],
+            ),
+        )
+        tuner.fit()
+
+
+@contextmanager
+def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
+    """Join a Ray cluster, or start Ray on this machine, for as long as the block lasts.
+
+    Raises
+    ------
+    UserError
+        If the cluster cannot be reached.
+    """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     import ray
-    from ray import tune
 
     _connect(address, concurrency)
     try:
         for logger in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(logger).setLevel(logging.ERROR)
-        gpu = resources.gpu if ray.cluster_resources().get("GPU", 0) > 0 else 0
-        searcher, relay = _desk(supply, on_event, _most_jobs(concurrency, resources.cpu, gpu, address))
-        with tempfile.TemporaryDirectory(prefix="farm-tune-") as scratch:
-            tuner = tune.Tuner(
-                tune.with_resources(
-                    tune.with_parameters(_trainable, source=source, root=store.root, keep_every=keep_every),
-                    {"cpu": resources.cpu, "gpu": gpu},
-                ),
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher,
-                    num_samples=-1,
-                    reuse_actors=True,
-                    trial_name_creator=lambda trial: trial.trial_id,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    name="jobs",
-                    storage_path=scratch,
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
-                    callbacks=[relay],
-                ),
-            )
-            tuner.fit()
+        yield
     finally:
         ray.shutdown()
 
 
-def _most_jobs(concurrency: int | None, cpu: float, gpu: float, address: str | None) -> float:
-    """Count the jobs that may be asked for at a time.
+def bundle(resources: Resources) -> dict[str, float]:
+    """Say what a job asks of the cluster that was joined: of a GPU, only where there is one."""
+    import ray
 
-    On one machine no more than fit, so that a job is chosen when a worker is free and not before. A
-    cluster may grow with what waits for it.
+    gpu = resources.gpu if ray.cluster_resources().get("GPU", 0) > 0 else 0
+    return {"cpu": resources.cpu, "gpu": gpu}
+
+
+def _room(needs: Mapping[str, float]) -> int:
+    """Count the jobs that run side by side here.
+
+    No more are asked for, so that a job is chosen when a worker is free and not before. A cluster may
+    grow with what waits for it.
     """
     import ray
 
-    if address is not None or concurrency is not None:
-        return concurrency or math.inf
     has = ray.cluster_resources()
-    fit = [float(has.get(name, 0.0) // need) for name, need in (("CPU", cpu), ("GPU", gpu)) if need > 0]
-    return max(1.0, min(fit))
+    return max(1, min(int(has.get(name.upper(), 0.0) / need) for name, need in needs.items() if need > 0))
 
 
 def _connect(address: str | None, concurrency: int | None) -> None:
@@ -271,16 +291,22 @@ def _trainable(setting: dict[str, Any], source: Source, root: str, keep_every: f
     def report(epoch: Epoch) -> None:
         tune.report({"epoch": epoch.epoch, "val_loss": epoch.val_loss})
 
-    began, fault = time.time(), ""
+    began = time.time()
+    end: dict[str, Any] = {STORED: True}
     try:
         config = TrialConfig.model_validate_json(setting["config"])
         job = Job(**{**setting, "config": config})
         _work(job, source, Store(root), report, keep_every)
     except Exception as error:  # noqa: BLE001  (one job's fault must not end the sweep)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        text = " ".join(str(error).split()) or "no message"
-        fault = f"{type(error).__name__}: {text} ({where.name}, line {where.lineno})"
-    tune.report({"error": fault, "began": began, "stopped": time.time()})
+        end = {"error": complaint(error)}
+    tune.report({**end, "began": began, "left": time.time()})
+
+
+def complaint(error: Exception) -> str:
+    """Put what a job raised into one line."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text} ({where.name}, line {where.lineno})"
 
 
 def _work(job: Job, source: Source, store: Store, report: Report, keep_every: float) -> None:
@@ -309,7 +335,6 @@ def _work(job: Job, source: Source, store: Store, report: Report, keep_every: fl
 
 def _desk(supply: Supply, on_event: Callable[[Event], None], most: float) -> tuple[Any, Any]:
     """Make what hands jobs to Tune, a searcher, and what hears of them, a callback."""
-    from ray import tune
     from ray.tune.search import Searcher
 
     jobs: dict[str, Job] = {}  # those that Tune has, by its trial ids
@@ -333,30 +358,43 @@ def _desk(supply: Supply, on_event: Callable[[Event], None], most: float) -> tup
         def restore(self, checkpoint_path: str) -> None:
             """Read nothing."""
 
-    class Relay(tune.Callback):  # type: ignore[misc]
+    def tell(kind: Kind, trial: Any, **details: Any) -> None:
+        if kind in ("started", "epoch"):
+            on_event(Event(kind, jobs[trial.trial_id], **details))
+            return
+        job, last = jobs.pop(trial.trial_id), trial.last_result
+        error = details.get("error", "")
+        times = {name: last.get(name, math.nan) for name in ("began", "left")}
+        on_event(Event(kind, job, error=error, outcomes=supply.ended(job, error), **times))
+
+    return Desk(), relay(tell)
+
+
+def relay(tell: Callable[..., None]) -> Any:
+    """Make the Tune callback that calls ``tell(kind, trial, **details)``, a `Kind` and Tune's trial."""
+    from ray import tune
+
+    class Relay(tune.Callback):  # type: ignore[misc]  # ray is not typed
+        def __init__(self, tell: Callable[..., None]) -> None:
+            self._tell = tell
+
         def __getstate__(self) -> dict[str, Any]:
             return {}  # Tune saves its callbacks; this one means nothing in another process
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            on_event(Event("started", jobs[trial.trial_id]))
+            self._tell("started", trial)
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             if "epoch" in result:
-                job = jobs[trial.trial_id]
-                on_event(Event("epoch", job, epoch=result["epoch"], val_loss=result["val_loss"]))
+                self._tell("epoch", trial, epoch=result["epoch"], val_loss=result["val_loss"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            last = trial.last_result
-            self._ended(trial, last["error"], last["began"], last["stopped"])
+            error = trial.last_result.get("error", "")
+            self._tell("failed" if error else "finished", trial, error=error)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self._ended(trial, f"its worker died {WORKER_RETRIES + 1} times", math.nan, math.nan)
+            self._tell("failed", trial, error=f"its worker died {WORKER_RETRIES + 1} times")
 
-        def _ended(self, trial: Any, error: str, began: float, stopped: float) -> None:
-            job = jobs.pop(trial.trial_id)
-            outcomes = supply.ended(job, error)
-            on_event(Event("ended", job, error=error, outcomes=outcomes, began=began, stopped=stopped))
-
-    return Desk(), Relay()
+    return Relay(tell)

@@ -1,0 +1,63 @@
+"""What a sweep would run: its trials, and the stages that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from farm.plan import Plan
+from farm.store import Store
+from farm.tuning.stage_tree import Node, stage_nodes
+
+
+def show_plan(plan: Plan, store: Store, console: Console) -> None:
+    """Print the resolved trials and, where there are curricula, the tree of their stages.
+
+    Parameters
+    ----------
+    plan
+        The sweep.
+    store
+        Where results are; it need not exist.
+    console
+        Where to print.
+    """
+    table = Table("signature", "row", "ticker", "seed", "in the store", box=None)
+    for trial in plan.trials:
+        there = "yes" if store.get(trial.signature) else "no"
+        table.add_row(trial.signature, trial.row, trial.ticker, str(trial.config.seed), there)
+    console.print(table)
+    nodes = stage_nodes(plan.trials, plan.source, store)
+    if nodes:
+        console.print(_tree(nodes))
+        console.print(_totals(nodes), highlight=False)
+    console.print(f"{len(plan.trials)} trials", highlight=False)
+
+
+def _tree(nodes: Mapping[str, Node]) -> Tree:
+    """Draw the stages below those that they go on from, with the rows that end with them."""
+    root = Tree("stages, if no gate is missed")
+    branches = {"": root}
+    for node in nodes.values():
+        label = Text.assemble(
+            (node.name, "bold"), f" {node.epochs} epochs  ", (node.signature, "dim"),
+            ("  in the store" if node.stored else "", "green"),
+            (f"  {len(node.trials)} trials" if len(node.trials) > 1 else "", "dim"),
+        )  # fmt: skip
+        branches[node.signature] = branches[node.before].add(label)
+        for trial in node.last:
+            branches[node.signature].add(Text(trial.name, "cyan"))
+    return root
+
+
+def _totals(nodes: Mapping[str, Node]) -> str:
+    """Say how many epochs the tree saves."""
+    scratch = sum(node.epochs * len(node.trials) for node in nodes.values())
+    tree = sum(node.epochs for node in nodes.values())
+    stored = sum(node.epochs for node in nodes.values() if node.stored)
+    known = f", {stored} of them in the store" if stored else ""
+    return f"{scratch} epochs from scratch, {tree} as a tree ({scratch / tree:.2f} times fewer){known}"
