@@ -37,7 +37,8 @@ _QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a sweep resumes from the store, not from Tune's snapshots
 }
-WORKER_RETRIES = 2  # of a job whose worker died, not of one that raised
+# Of a job whose worker died, not of one that raised. An idle worker that dies with it counts for two.
+WORKER_RETRIES = 4
 STORED = "stored"  # key of a job's last result, when what it made is in the store
 
 Kind = Literal["started", "epoch", "finished", "failed"]
@@ -210,7 +211,7 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
     _connect(address, concurrency)
     try:
         for logger in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(logger).setLevel(logging.ERROR)
+            logging.getLogger(logger).setLevel(logging.CRITICAL)  # a death is told in one line
         yield
     finally:
         ray.shutdown()
