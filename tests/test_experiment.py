@@ -14,12 +14,12 @@ from farm.studies.forecast import ForecastStudy
 from farm.training.checkpoint import Checkpoint
 from farm.training.curriculum import GateMissed
 from farm.training.fit import fit, reproducible
-from tests.surface_world import record, tiny_trial
+from tests.surface_world import tiny_record, tiny_trial
 
 
 @pytest.fixture(scope="module")
 def source():
-    return record()
+    return tiny_record()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from farm.base.search_space import Sweep, Variant
 from farm.experiment import TrialConfig, run
 from farm.store import PROGRESS, STAGE, Store
 from farm.training.checkpoint import Checkpoint
-from tests.surface_world import SMALL, TINY_PHASES, TINY_STUDY, record
+from tests.surface_world import SMALL, TINY_PHASES, TINY_STUDY, tiny_record
 
 pytestmark = pytest.mark.e2e
 
@@ -42,7 +42,7 @@ def dotted(nested: dict, prefix: str = "") -> dict:
 
 @pytest.fixture(scope="module")
 def source():
-    return record()
+    return tiny_record()
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from farm.report.dry_run import show_plan
 from farm.store import CHECKPOINT, PROGRESS, STAGE, Store
 from farm.tuning.engine import Job, Outcome, _work
 from farm.tuning.stage_tree import StageTree, stage_nodes
-from tests.surface_world import TINY_STUDY, record, tiny_trial
+from tests.surface_world import TINY_STUDY, tiny_record, tiny_trial
 
-SOURCE = record()
+SOURCE = tiny_record()
 ROWS = {"1": "1", "12": "1,2", "123": "1,2,3", "1234": "1,2,3,4", "124": "1,2,4", "14": "1,4", "4": "4"}
 
 
