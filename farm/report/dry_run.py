@@ -44,7 +44,7 @@ def _tree(nodes: Mapping[str, Node]) -> Tree:
     branches = {"": root}
     for node in nodes.values():
         label = Text.assemble(
-            (node.name, "bold"), f" {node.epochs} epochs  ", (node.signature, "dim"),
+            (node.name, "bold"), f": {node.epochs} epochs  ", (node.signature, "dim"),
             ("  in the store" if node.stored else "", "green"),
             (f"  {len(node.trials)} trials" if len(node.trials) > 1 else "", "dim"),
         )  # fmt: skip

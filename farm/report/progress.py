@@ -156,7 +156,7 @@ class Progress:
             counts.append(f"  {self._trained}/{self._stages} stages", "dim")
         left = self._time_left()
         head.add_row(
-            ProgressBar(self._total, self._done + len(self._failed), width=30),
+            ProgressBar(self._total + self._stages, self._done + len(self._failed) + self._trained, width=30),
             counts,
             Text(f"{left} left" if left else "", "dim"),
         )

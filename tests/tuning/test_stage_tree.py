@@ -247,5 +247,5 @@ def test_the_nodes_and_both_totals(store: Store, capsys: pytest.CaptureFixture[s
     show_plan(plan, store, Console(width=110))
     text = capsys.readouterr().out
     assert "32 epochs from scratch, 14 as a tree (2.29 times fewer), 4 of them in the store" in text
-    assert text.count("phase 4 2 epochs") == 4
+    assert text.count("phase 4: 2 epochs") == 4
     assert "8 trials" in text
