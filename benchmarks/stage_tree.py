@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -103,7 +104,7 @@ class Clock:
         }
         moments = sorted({moment for _, *span in self.spans.values() for moment in span})
         lost = 0.0
-        for one, next_one in zip(moments, moments[1:], strict=False):
+        for one, next_one in pairwise(moments):
             middle = (one + next_one) / 2
             busy = sum(began <= middle < left for _, began, left in self.spans.values())
             waiting = sum(ready[name] <= middle < began for name, (_, began, _) in self.spans.items())

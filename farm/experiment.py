@@ -125,7 +125,7 @@ class Taught:
     scores
         Of the network after it, by full name, such as ``phase2/val/rmse_h90``.
     seconds
-        What it took, without what an interrupted attempt had done before.
+        What it took; of an interrupted attempt, the epochs that were kept.
     """
 
     number: int
@@ -310,7 +310,10 @@ def advance(
         scores = phase_scores(network, f"phase {stage.number}", stage.phase, train, val, history)
         scores[f"phase{stage.number}/val/loss"] = best.val_loss
     curve = History(tuple(map(absolute, history.epochs)), past + history.best_epoch)
-    now = Taught(stage.number, stage.name, curve, scores, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    if resume is not None:
+        seconds += sum(epoch["seconds"] for epoch in resume.record["epochs"])
+    now = Taught(stage.number, stage.name, curve, scores, seconds)
     return Checkpoint(tensors, record | {"stages": [asdict(each) for each in (*taught, now)]})
 
 

@@ -198,10 +198,11 @@ class Store:
             "history": None if result.history is None else dataclasses.asdict(result.history),
             "levels": {name: forecast.levels for name, forecast in evaluation.forecasts.items()},
             "items": items,
-            "stages": result.stages,
             "finished": datetime.now(UTC).timestamp(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
+        if result.stages:
+            record["stages"] = result.stages
         folder = f"{self._base}/trials/{signature}"
         self._files.create_dir(folder, recursive=True)
         for name, content in files.items():
@@ -230,7 +231,7 @@ class Store:
                 finished=stored["finished"],
                 levels={name: tuple(levels) for name, levels in stored["levels"].items()},
                 items=tuple(stored["items"]),
-                stages=stored["stages"],
+                stages=stored.get("stages", {}),
                 content=content[FORECAST],
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

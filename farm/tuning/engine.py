@@ -392,7 +392,8 @@ def relay(tell: Callable[..., None]) -> Any:
                 self._tell("epoch", trial, epoch=result["epoch"], val_loss=result["val_loss"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            error = trial.last_result.get("error", "")
+            unsaid = "" if STORED in trial.last_result else "it ended without a result"
+            error = trial.last_result.get("error", unsaid)
             self._tell("failed" if error else "finished", trial, error=error)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
