@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from farm.base.types import Dataset, Windows
-from farm.models.network import Batch, PointNetwork
+from farm.base.types import Dataset, Forecast, Windows
+from farm.models.network import Batch, Network
 from farm.models.recurrent import LSTMConfig
 from farm.training.fit import Epoch, TrainingConfig, fit, reproducible
 
 
-class Slope(PointNetwork):
+class Slope(Network):
     """y = w * x: its whole state is one number, so that every epoch's state can be told apart."""
 
     def __init__(self, start: float = 0.0) -> None:
@@ -21,6 +21,12 @@ class Slope(PointNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, -1, 0] * self.w
+
+    def loss(self, batch: Batch) -> Tensor:
+        return nn.functional.mse_loss(self(batch.x), batch.y)
+
+    def forecast(self, x: Tensor) -> Forecast:
+        return Forecast(point=self(x).numpy())
 
 
 def block(x: np.ndarray, slope: float) -> Windows:
