@@ -103,10 +103,11 @@ class Density:
         rows = np.broadcast_to(np.arange(len(low))[:, None], low.shape)
 
         def miss(y: Array, row: Array, wanted: Array) -> Array:
-            return self._cdf(y.ravel(), row.ravel().astype(np.int64)).reshape(y.shape) - wanted
+            below: Array = self._cdf(y.ravel(), row.ravel().astype(np.int64)).reshape(y.shape) - wanted
+            return below
 
         if each.shape[1] == 1:
-            return low
+            return np.asarray(low)
         # Where the components agree there is no interval to search.
         apart = high - low > 1e-9 * self.scale.min(axis=1, keepdims=True)
         found = low.copy()

@@ -47,9 +47,7 @@ class LinearForecaster(Estimator):
     _intercept: float
     _residual_quantiles: Floats
 
-    def __init__(
-        self, lags: int, alphas: tuple[float, ...] = (), levels: tuple[float, ...] = ()
-    ) -> None:
+    def __init__(self, lags: int, alphas: tuple[float, ...] = (), levels: tuple[float, ...] = ()) -> None:
         self._lags = lags
         self._alphas = alphas
         self._levels = levels

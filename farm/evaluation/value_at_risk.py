@@ -1,4 +1,4 @@
-"""Backtests of Value-at-Risk: is the return below its low quantile as often as said, and at random times?
+"""Backtests of Value-at-Risk: is a return below its low quantile as often as said, and at random times.
 
 The Value-at-Risk at 1 % is the 1 % quantile of the return; a hit is a day below it.
 """

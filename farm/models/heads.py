@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, ClassVar, Literal, Self, final
+from typing import Annotated, Literal, final
 
 import numpy as np
 import torch
@@ -93,11 +93,6 @@ class ScaledHead(Head):
         self.register_buffer("mean", torch.tensor(inputs.mean[column], dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(inputs.scale[column], dtype=torch.float32))
 
-    def forward(self, summary: Shaped[Tensor, "B D"]) -> Shaped[Tensor, "B P"]:
-        """Map the summary."""
-        out: Tensor = super().forward(summary)
-        return out
-
     def scaled(self, y: Tensor) -> Tensor:
         """Give targets in the unit of the head."""
         return (y - self.mean) / self.scale
@@ -169,7 +164,8 @@ class DistributionHead(ScaledHead):
             if freedom is None
             else torch.distributions.StudentT(freedom, location, scale)
         )
-        return -law.log_prob(self.scaled(y)).mean()  # type: ignore[no-untyped-call]
+        cost: Tensor = -law.log_prob(self.scaled(y)).mean()  # type: ignore[no-untyped-call]
+        return cost
 
     def forecast(self, out: Shaped[Tensor, "S B P"]) -> Forecast:
         """Give the mixture and its quantiles."""
@@ -208,7 +204,7 @@ class HeadedConfig(NetworkConfig):
     members: Annotated[int, Int(1, 100)] = 1
 
     @model_validator(mode="after")
-    def _settings_have_an_effect(self) -> Self:
+    def _settings_have_an_effect(self) -> HeadedConfig:
         if self.tail_weight != 1.0 and self.head != "quantile":
             raise UserError(
                 f"model {self.name}: got tail_weight {self.tail_weight:g} with the head {self.head}, expected"

@@ -7,6 +7,7 @@ from arch import arch_model
 
 import farm.baselines  # noqa: F401  registers the models
 from farm.base.model import MODELS
+from farm.base.types import RISK_LEVELS
 from farm.baselines.garch import one_step_ahead
 from tests.baselines.conftest import make_inputs
 
@@ -71,7 +72,7 @@ def test_fit_and_forecasts_agree_with_arch(fitted, block):
     # On the training block the whole path agrees, from the first variance on.
     _, variance = one_step_ahead(state["params"], state["backcast"][0], 100 * series[:N_TRAIN])
     np.testing.assert_allclose(np.sqrt(variance[:-1]), theirs.conditional_volatility[1:], rtol=1e-4)
-    error = theirs.model.distribution.ppf((0.05, 0.5, 0.95), np.asarray(theirs.params)[5:])
+    error = theirs.model.distribution.ppf(RISK_LEVELS, np.asarray(theirs.params)[5:])
     np.testing.assert_allclose(state["error_quantiles"], error, rtol=1e-4, atol=1e-12)
     # Beyond it, with parameters held, so do the one-step forecasts. arch makes its first variance
     # from all it is given, which has died out by then.
@@ -96,9 +97,9 @@ def test_quantiles_cover_as_they_say_on_calm_and_on_wild_days(fitted, block):
     _, series, model = fitted
     test = block(series, N_TRAIN, 2 * N_TRAIN)
     forecast = model.predict(test)
-    assert forecast.levels == (0.05, 0.5, 0.95)
+    assert forecast.levels == RISK_LEVELS
     assert forecast.quantiles.dtype == forecast.point.dtype == np.float64
-    width = forecast.quantiles[:, 2] - forecast.quantiles[:, 0]
+    width = forecast.quantiles[:, -1] - forecast.quantiles[:, 0]
     # A constant variance would cover too much on calm days and too little on wild ones.
     for days in (width > 0, width < np.median(width), width >= np.median(width)):
         for q, level in enumerate(forecast.levels):
@@ -112,7 +113,7 @@ def test_point_is_the_conditional_mean(fitted, block):
     forecast = model.predict(block(series, N_TRAIN, N_TRAIN + 100))
     known = series[N_TRAIN - 1 : N_TRAIN + 99]
     np.testing.assert_allclose(forecast.point, const / 100 + phi * known, rtol=1e-12)
-    np.testing.assert_allclose(forecast.quantiles[:, 1], forecast.point, rtol=1e-12)
+    np.testing.assert_allclose(forecast.quantiles[:, 4], forecast.point, rtol=1e-12)
 
 
 @pytest.mark.parametrize("p", [21, 70, N_TRAIN - 1, N_TRAIN + 30])

@@ -42,6 +42,7 @@ SD = NOISE / math.sqrt(1 - PHI**2)  # of an AR(1)
 KNOWN = {
     "zero": SD,
     "historical_mean": SD,
+    "historical_simulation": SD,
     "persistence": SD * math.sqrt(2 * (1 - PHI)),
 }
 

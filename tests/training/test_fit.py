@@ -132,7 +132,9 @@ def test_one_pass_is_the_loop_it_replaces(dataset: Dataset) -> None:
             for start in range(0, len(x), 64):
                 batch = rows[start : start + 64]
                 optimizer.zero_grad()
-                loss = nn.functional.mse_loss(twin(torch.tensor(x[batch])), torch.tensor(y[batch]))
+                loss = nn.functional.mse_loss(
+                    twin(torch.tensor(x[batch])).squeeze(-1), torch.tensor(y[batch])
+                )
                 loss.backward()
                 nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
                 optimizer.step()
