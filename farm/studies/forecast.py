@@ -21,6 +21,7 @@ from farm.evaluation.distribution import log_score, pit
 from farm.evaluation.metric import evaluate, metric_name
 from farm.evaluation.regimes import volatile_quarter
 from farm.evaluation.value_at_risk import risk_scores
+from farm.models.pretrained import LEAK, Pretrained
 from farm.studies.study import STUDIES, Evaluation, PanelStudy
 
 
@@ -118,4 +119,5 @@ class ForecastStudy(PanelStudy):
             risk = risk_scores(forecast, truth)
             scores |= {metric_name("risk", part, name): value for name, value in risk.items()}
             arrays[f"pit/{part}"] = pit(forecast, truth)
-        return Evaluation(scores, test.times, truth, forecasts, arrays=arrays)
+        tags = {"may have seen the test days": LEAK} if isinstance(model, Pretrained) else {}
+        return Evaluation(scores, test.times, truth, forecasts, tags, arrays=arrays)
