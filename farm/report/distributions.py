@@ -15,8 +15,8 @@ from farm.base.types import Floats
 from farm.evaluation.significance import diebold_mariano
 from farm.report.backfill_figures import coverage_over_time, forecast_fan
 from farm.report.forecast_figures import coverage_against_width, pit_histograms, skill_by_kind
-from farm.report.studies import Trials, forecast_of
-from farm.report.tables import FEWEST_SEEDS
+from farm.report.studies import forecast_of
+from farm.report.tables import FEWEST_SEEDS, Trials
 from farm.store import Record
 
 REJECTED = 0.05  # p-value below which a backtest rejects

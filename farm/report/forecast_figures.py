@@ -6,7 +6,8 @@ They have the look of `farm.report.marks`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def pit_histograms(transforms: Mapping[str, Floats], columns: int = 4) -> Figure
         axis.axhspan(max(1 - chance, 0), 1 + chance, color=PALE, alpha=0.7, linewidth=0, zorder=0)
         axis.axhline(1.0, color=INK, linestyle="--", linewidth=1.1)
         axis.set_title(name, loc="left", fontsize=10, color=INK, fontweight="bold")
-        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
         tidy(axis, grid="y")
     for axis in axes.flat[len(transforms) :]:
         axis.set_visible(False)
@@ -54,16 +55,16 @@ def pit_histograms(transforms: Mapping[str, Floats], columns: int = 4) -> Figure
     axes.flat[0].set_ylim(0, min(max(tops) * 1.08, 5.0))
     axes.flat[0].set_xlim(0, 1)
     figure.supylabel("density", fontsize=10, color=INK)
-    handles: list[Line2D | Patch] = [
+    handles: list[Any] = [
         Patch(color=COLOURS[0], alpha=0.55, label="share of days, uniform = 1"),
         Line2D([], [], color=INK, linestyle="--", linewidth=1.1, label="a distribution that is right"),
         Patch(color=PALE, alpha=0.7, label="95 % of chance, for independent days"),
     ]
     note = (
-        "Probability integral transform: across, the forecast probability of less than what came. Towers at the"
-        " ends: too narrow; a hump: too wide. Tickers are pooled, and move together: chance is wider than drawn."
+        "Across: the forecast probability of less than what came. Towers at the ends: too narrow; a hump: too"
+        " wide.\nAll tickers and seeds, which move together: chance is wider than drawn."
     )
-    return titled(figure, "Where the returns fell in their forecast distributions", note, handles)  # type: ignore[arg-type]
+    return titled(figure, "Where the returns fell in their forecast distributions", note, handles)
 
 
 def coverage_against_width(table: pd.DataFrame, kinds: Mapping[str, str], nominal: float = 0.9) -> Figure:
@@ -80,8 +81,7 @@ def coverage_against_width(table: pd.DataFrame, kinds: Mapping[str, str], nomina
         Coverage that is aimed at.
     """
     table = table[np.isclose(table["nominal"], nominal) & table["model"].isin(list(kinds))]
-    evaluations = list(dict.fromkeys(table["evaluation"]))
-    evaluations.sort(key=lambda name: name != "raw")
+    evaluations = _in_order(table["evaluation"])
     figure = new_figure(max(3.1 * len(evaluations) + 0.8, 7.0), 6.2)
     axes = figure.subplots(2, len(evaluations), sharex=True, sharey=True, squeeze=False)
     names = list(dict.fromkeys(kinds.values()))
@@ -130,6 +130,11 @@ def coverage_against_width(table: pd.DataFrame, kinds: Mapping[str, str], nomina
     return titled(figure, "Coverage against width of the 90 % intervals", note, handles)
 
 
+def _in_order(evaluations: Iterable[Any]) -> list[str]:
+    """Name each evaluation once, the raw one first."""
+    return sorted(set(map(str, evaluations)), key=lambda name: (name != "raw", name))
+
+
 def _percents(axis: Axes) -> None:
     axis.xaxis.set_major_formatter(PERCENT)
     axis.yaxis.set_major_formatter(PERCENT)
@@ -151,7 +156,7 @@ def skill_by_kind(table: pd.DataFrame, baselines: Sequence[str], reference: str)
         What skill is measured against.
     """
     wide = table.pivot_table(index="model", columns="evaluation", values="pinball_skill", sort=False)
-    evaluations = sorted(wide.columns, key=lambda name: name != "raw")
+    evaluations = _in_order(wide.columns)
     wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index]
     figure = new_figure(9.5, 1.8 + 0.26 * len(wide))
     axis = figure.subplots()
@@ -168,15 +173,15 @@ def skill_by_kind(table: pd.DataFrame, baselines: Sequence[str], reference: str)
         axis.hlines(place, np.nanmin(own), np.nanmax(own), color=PALE, linewidth=2.0, zorder=2)
     axis.axvline(0, color=INK, linestyle="--", linewidth=1.1, zorder=1)
     axis.set_yticks(places, list(wide.index))
+    tidy(axis, grid="x")
     for label, model in zip(axis.get_yticklabels(), wide.index, strict=True):
         label.set_color(GREY if model in baselines else INK)
     axis.set_ylim(len(wide) - 0.4, -0.6)
     axis.set_xlabel(f"pinball loss below that of {reference} as it comes, % (right is better)", color=INK)
     axis.xaxis.set_major_locator(MaxNLocator(8))
-    tidy(axis, grid="x")
     handles = [
         Line2D([], [], color=COLOURS[k], marker=MARKERS[k], markersize=6, linestyle="", label=name)
         for k, name in enumerate(evaluations)
     ]
-    note = f"Means over tickers and seeds; grey names are baselines. What lies further left than {floor:.0f} % is at the edge."
+    note = f"Means over tickers and seeds; grey names are baselines. At {floor:.0f} % also what is worse."
     return titled(figure, f"Pinball skill against {reference}", note, handles)

@@ -19,6 +19,7 @@ from farm.data.splits import Chronological, NextStep
 from farm.data.windows import next_step_dataset
 from farm.evaluation.distribution import log_score, pit
 from farm.evaluation.metric import evaluate, metric_name
+from farm.evaluation.probes import channel_groups, probe
 from farm.evaluation.regimes import volatile_quarter
 from farm.evaluation.value_at_risk import risk_scores
 from farm.models.pretrained import LEAK, Pretrained
@@ -119,5 +120,8 @@ class ForecastStudy(PanelStudy):
             risk = risk_scores(forecast, truth)
             scores |= {metric_name("risk", part, name): value for name, value in risk.items()}
             arrays[f"pit/{part}"] = pit(forecast, truth)
-        tags = {"may have seen the test days": LEAK} if isinstance(model, Pretrained) else {}
-        return Evaluation(scores, test.times, truth, forecasts, tags, arrays=arrays)
+        pretrained = isinstance(model, Pretrained)  # it reads the series alone, so it relies on no feature
+        groups = {} if pretrained else channel_groups(test.features, data.inputs.lookback)
+        probed, tags = probe(model, test, forecasts[""], groups, self.believable)
+        tags |= {"may have seen the test days": LEAK} if pretrained else {}
+        return Evaluation(scores | probed, test.times, truth, forecasts, tags, arrays=arrays)
