@@ -94,7 +94,8 @@ def _figures(
         best, ticker = records[ranked[0]][0], str(trials[0][0]["ticker"])
         frame = best.forecast()
         times, actual = frame["date"].to_numpy().astype("datetime64[D]"), frame["actual"].to_numpy()
-        parts = {f"{ranked[0]}, {part or RAW}": forecast_of(best, part) for part in best.levels}
+        names = ("", *(calibrator["name"] for calibrator in best.config["study"]["calibrators"]))
+        parts = {f"{ranked[0]}, {part or RAW}": forecast_of(best, part) for part in names}
         figures["intervals"] = forecast_fan(times, actual, dict(list(parts.items())[:3]), ticker)
         figures["coverage"] = coverage_over_time(times, actual, parts)
     return figures
