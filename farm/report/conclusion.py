@@ -14,8 +14,8 @@ from farm.evaluation.verdict import replicate_scores, verdict
 from farm.plan import Plan, Trial
 from farm.report.distributions import Distributions, distributions
 from farm.report.figures import figures
-from farm.report.studies import Trials, study_figures
-from farm.report.tables import evaluation_table, verdict_sentence, write_results
+from farm.report.studies import study_figures
+from farm.report.tables import Trials, evaluation_table, verdict_sentence, write_results
 from farm.store import Record, shares_of_warnings
 
 _CURVES = ["model", "ticker", "seed", "epoch", "train_loss", "val_loss", "best_epoch"]
