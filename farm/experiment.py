@@ -20,6 +20,7 @@ from farm.base.errors import UserError
 from farm.base.model import AnyModel, Estimator, State
 from farm.base.surfaces import SurfaceWindows
 from farm.base.types import Dataset
+from farm.models.heads import Ensemble
 from farm.models.network import Network
 from farm.models.surface_cvae import SurfaceCVAE
 from farm.studies.study import AnyStudy, Evaluation, Source
@@ -129,6 +130,30 @@ def _teach(
     return History(tuple(epochs), len(epochs) - len(last.epochs) + last.best_epoch)
 
 
+def _teach_members(
+    ensemble: Ensemble,
+    data: Dataset,
+    config: TrialConfig,
+    training: TrainingConfig,
+    device: torch.device,
+    report: Callable[[Epoch], None],
+) -> History:
+    """Teach each member by itself; give one learning curve after the other, their epochs counted on.
+
+    The best epoch is that of the last member.
+    """
+    epochs: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(replace(epoch, epoch=len(epochs) + 1))
+        report(epochs[-1])
+
+    for member, seed in zip(ensemble.members, ensemble.seeds(config.seed), strict=True):
+        before = len(epochs)
+        history = fit(member.to(device), data.train, data.val, training, seed, on_epoch)
+    return History(tuple(epochs), before + history.best_epoch)
+
+
 def run(
     config: TrialConfig,
     source: Source,
@@ -173,6 +198,10 @@ def run(
                 history = fit(model, data.train, data.val, config.training, config.seed, report)
             else:
                 history = _teach(model, data, config, config.curriculum, config.training, report)
+        elif isinstance(model, Ensemble):
+            assert config.training is not None  # held by TrialConfig
+            device_ = resolve_device(device)
+            history = _teach_members(model, data, config, config.training, device_, report)
         elif isinstance(model, Estimator):
             model.fit(data.train, data.val)
         fitted = time.perf_counter()
