@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -21,8 +21,10 @@ from farm.base.errors import UserError
 from farm.base.model import AnyModel, Estimator, Model, State
 from farm.base.surfaces import SurfaceWindows
 from farm.base.types import Dataset, Floats
-from farm.evaluation.checklist import checklist_metrics, gates, hold
+from farm.evaluation.checklist import checklist_metrics
 from farm.evaluation.phases import phase_scores
+from farm.evaluation.stages import Taught
+from farm.models.heads import Ensemble
 from farm.models.network import Network
 from farm.models.surface_cvae import SurfaceCVAE
 from farm.studies.study import AnyStudy, Evaluation, Source
@@ -113,49 +115,6 @@ class TrialConfig(Config):
 
 
 @dataclass(frozen=True)
-class Taught:
-    """A stage of a curriculum that was trained.
-
-    Parameters
-    ----------
-    number, name
-        Of the stage; see `Stage`.
-    history
-        Its learning curve; epochs are counted from the beginning of the curriculum.
-    scores
-        Of the network after it, by full name, such as ``phase2/val/rmse_h90``.
-    seconds
-        What it took; of an interrupted attempt, the epochs that were kept.
-    """
-
-    number: int
-    name: str
-    history: History
-    scores: dict[str, float]
-    seconds: float
-
-    @property
-    def missed(self) -> str:
-        """Say which gates of the plan it missed and by what numbers; ``""`` if none."""
-        held = hold(self.scores, gates(f"phase {self.number}"))
-        return "; ".join(
-            f"{one.criterion.name} is {one.value:.4g}, limit {one.criterion.limit:g}"
-            for one in held
-            if one.verdict in ("refine", "fall back")
-        )
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint | None) -> tuple[Taught, ...]:
-        """Read the stages that led to a checkpoint, in order; none before the first."""
-        return tuple(map(cls._read, checkpoint.record["stages"])) if checkpoint is not None else ()
-
-    @classmethod
-    def _read(cls, value: dict[str, Any]) -> Taught:
-        epochs = tuple(Epoch(**epoch) for epoch in value["history"]["epochs"])
-        return cls(**{**value, "history": History(epochs, value["history"]["best_epoch"])})
-
-
-@dataclass(frozen=True)
 class Result:
     """What a trial leaves behind.
 
@@ -184,6 +143,30 @@ def resolve_device(device: str) -> torch.device:
         if device == "auto"
         else torch.device(device)
     )
+
+
+def _teach_members(
+    ensemble: Ensemble,
+    data: Dataset,
+    config: TrialConfig,
+    training: TrainingConfig,
+    device: torch.device,
+    report: Callable[[Epoch], None],
+) -> History:
+    """Teach each member by itself; give one learning curve after the other, their epochs counted on.
+
+    The best epoch is that of the last member.
+    """
+    epochs: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(replace(epoch, epoch=len(epochs) + 1))
+        report(epochs[-1])
+
+    for member, seed in zip(ensemble.members, ensemble.seeds(config.seed), strict=True):
+        before = len(epochs)
+        history = fit(member.to(device), data.train, data.val, training, seed, on_epoch)
+    return History(tuple(epochs), before + history.best_epoch)
 
 
 def run(
@@ -237,6 +220,10 @@ def run(
             assert config.training is not None  # held by TrialConfig
             model.to(resolve_device(device))
             history = fit(model, data.train, data.val, config.training, config.seed, report)
+        elif isinstance(model, Ensemble):
+            assert config.training is not None  # held by TrialConfig
+            on = resolve_device(device)
+            history = _teach_members(model, data, config, config.training, on, report)
         elif isinstance(model, Estimator):
             model.fit(data.train, data.val)
         return _scored(config, data, model, history, time.perf_counter() - started)
@@ -386,7 +373,8 @@ def _scored(
     if history is not None:
         metrics["cost/epochs"] = len(history.epochs)
         metrics["train/best_epoch"] = history.best_epoch
-        metrics["val/best_loss"] = history.epochs[history.best_epoch - 1].val_loss
+        last = history.epochs[-1].phase  # losses of different phases do not compare
+        metrics["val/best_loss"] = min(e.val_loss for e in history.epochs if e.phase == last)
     defined = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
     state = {f"model.{name}": value for name, value in model.state().items()}
     state |= {"inputs.mean": data.inputs.mean, "inputs.scale": data.inputs.scale}

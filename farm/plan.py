@@ -226,7 +226,9 @@ def _with_settings(
     ranges: dict[str, Range] = dict(declared)
     asked_ranges: list[str] = []
     for asked, value in options.settings.items():
-        matches = [key for key in everything if key == asked or key.rsplit(".", 1)[-1] == asked]
+        # Which split or phase a part is, is said in full: a bare "name" means nothing.
+        bare = asked != "name"
+        matches = [key for key in everything if key == asked or (bare and key.rsplit(".", 1)[-1] == asked)]
         if len(matches) != 1:
             problem = (
                 f"stands for {' and '.join(matches)}; give one of them"

@@ -8,7 +8,8 @@ import farm.experiment
 from farm.data.panel import Panel
 from farm.evaluation import checklist
 from farm.evaluation.checklist import Criterion
-from farm.experiment import Result, Taught, TrialConfig, advance, conclude, run
+from farm.evaluation.stages import Taught
+from farm.experiment import Result, TrialConfig, advance, conclude, run
 from farm.models.network import Sequences
 from farm.studies.forecast import ForecastStudy
 from farm.training.checkpoint import Checkpoint

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from farm.base.errors import UserError
-from farm.base.types import Forecast
+from farm.base.types import RISK_LEVELS, Forecast
 from farm.data.panel import Panel
 from farm.experiment import Result, TrialConfig, run
 from farm.store import FORECAST, MODEL, RECORD, Store
@@ -31,7 +31,9 @@ def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
     forecast = result.evaluation.forecasts[""]
     np.testing.assert_array_equal(frame["predicted"], forecast.point)
     np.testing.assert_array_equal(frame["actual"], result.evaluation.actual)
-    np.testing.assert_array_equal(frame[["q05", "q50", "q95"]].to_numpy(), forecast.quantiles)
+    np.testing.assert_array_equal(
+        frame[[f"q{100 * level:02.0f}" for level in RISK_LEVELS]].to_numpy(), forecast.quantiles
+    )
     np.testing.assert_array_equal(frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.times)
     state = store.model_state("abc")
     assert set(state) == set(result.state)

@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from farm.base.density import Density
+
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 Dates = npt.NDArray[np.datetime64]
+
+# Of a forecast that is to say the tails: the ends of Value-at-Risk at 1 and 5 %, and the quarters.
+RISK_LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -105,16 +110,19 @@ class Forecast:
         Quantile forecasts, (B, Q), non-decreasing along Q; None for a model without them.
     levels
         The Q quantile levels, increasing, in (0, 1).
+    density
+        The distribution that the quantiles are of, where the model has it in closed form.
 
     Raises
     ------
     ValueError
-        If shapes disagree, a value is not finite or quantiles cross.
+        If shapes disagree, a value is not finite, quantiles cross or a density comes without them.
     """
 
     point: Floats
     quantiles: Floats | None = None
     levels: tuple[float, ...] = ()
+    density: Density | None = None
 
     def __post_init__(self) -> None:
         """Hold the forecast to its shape, finiteness and order."""
@@ -123,6 +131,10 @@ class Forecast:
             raise ValueError(f"{broken} of {self.point.size} point forecasts are not finite")
         if (self.quantiles is None) != (self.levels == ()):
             raise ValueError("quantiles and levels come together or not at all")
+        if self.density is not None and (
+            self.quantiles is None or len(self.density.location) != len(self.point)
+        ):
+            raise ValueError("a density comes with quantiles, and of as many samples")
         if self.quantiles is None:
             return
         if self.quantiles.shape != (len(self.point), len(self.levels)):
@@ -132,6 +144,17 @@ class Forecast:
             raise ValueError("a quantile forecast is not finite")
         if (np.diff(self.quantiles, axis=1) < 0).any():
             raise ValueError("quantile forecasts cross")
+
+    @classmethod
+    def of(cls, density: Density, levels: tuple[float, ...]) -> Forecast:
+        """Say what a density says: its mean and its quantiles."""
+        return cls(density.mean(), density.quantiles(levels), levels, density)
+
+    def take(self, keep: npt.NDArray[Any]) -> Forecast:
+        """Select samples, by number or by a mask."""
+        quantiles = None if self.quantiles is None else self.quantiles[keep]
+        density = None if self.density is None else self.density.take(keep)
+        return Forecast(self.point[keep], quantiles, self.levels, density)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class PeerRegression(Estimator):
         self._beta = line.coef_ / self._scale
         self._intercept = float(line.intercept_ - self._beta @ self._mean)
         if self._volatility is not None:
-            self._volatility.fit(train, self._levels)
+            self._volatility.fit(train)
         residuals = (target(train) - self._point(train)) / self._spread(train)
         self._error_quantiles = np.quantile(residuals, self._levels)
 

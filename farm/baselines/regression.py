@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
-from farm.base.types import Floats, Forecast, Inputs, Windows
+from farm.base.types import RISK_LEVELS, Floats, Forecast, Inputs, Windows
 from farm.baselines.tabular import check_lags, design, freeze, target, thaw
 
 # The features are scaled, so the largest eigenvalue of their Gram matrix is about samples x lags
@@ -34,6 +34,9 @@ class LinearForecaster(Estimator):
         Days of the window to read.
     alphas
         L2 penalties to choose from; the intercept is not penalised. Empty for least squares.
+    levels
+        Levels of the quantiles of the training residuals that are laid around the point, the same on
+        all days; empty for points alone.
 
     References
     ----------
@@ -42,10 +45,12 @@ class LinearForecaster(Estimator):
 
     _coef: Floats
     _intercept: float
+    _residual_quantiles: Floats
 
-    def __init__(self, lags: int, alphas: tuple[float, ...] = ()) -> None:
+    def __init__(self, lags: int, alphas: tuple[float, ...] = (), levels: tuple[float, ...] = ()) -> None:
         self._lags = lags
         self._alphas = alphas
+        self._levels = levels
 
     def fit(self, train: Windows, val: Windows) -> None:
         """Fit on the training block and choose the penalty on the validation block.
@@ -69,6 +74,13 @@ class LinearForecaster(Estimator):
             best = LinearRegression().fit(X, y)
         self._coef = best.coef_
         self._intercept = float(best.intercept_)
+        self._residual_quantiles = np.quantile(y - self._point(train), self._levels)
+
+    def _point(self, windows: Windows) -> Floats:
+        # A matrix product rounds a row differently with the number of rows; a sum of its own does not,
+        # so a forecast is the same to the bit whatever it is made together with.
+        point: Floats = (design(windows, self._lags) * self._coef).sum(axis=1) + self._intercept
+        return point
 
     def predict(self, windows: Windows) -> Forecast:
         """Evaluate the linear function.
@@ -81,18 +93,23 @@ class LinearForecaster(Estimator):
         Returns
         -------
         Forecast
-            Point forecasts, (B,) float64, in the unit of the target.
+            Point forecasts, (B,) float64, in the unit of the target, and quantiles, (B, Q), if there
+            are levels.
         """
-        # A matrix product rounds a row differently with the number of rows; a sum of its own does not,
-        # so a forecast is the same to the bit whatever it is made together with.
-        return Forecast(point=(design(windows, self._lags) * self._coef).sum(axis=1) + self._intercept)
+        point = self._point(windows)
+        if not self._levels:
+            return Forecast(point=point)
+        return Forecast(point, point[:, None] + self._residual_quantiles, self._levels)
 
     def state(self) -> State:
-        """Give the coefficients, (lags * F,), and the intercept, (1,)."""
-        return {"coef": self._coef, "intercept": np.array([self._intercept])}
+        """Give the coefficients, (lags * F,), the intercept, (1,), and residual quantiles, (Q,)."""
+        learnt = {"coef": self._coef, "intercept": np.array([self._intercept])}
+        return learnt | ({"residual_quantiles": self._residual_quantiles} if self._levels else {})
 
     def load_state(self, state: State) -> None:
-        """Take coefficients and intercept back."""
+        """Take back what `state` gave."""
+        if self._levels:
+            self._residual_quantiles = state["residual_quantiles"]
         self._coef = state["coef"]
         self._intercept = float(state["intercept"][0])
 
@@ -176,14 +193,25 @@ class GradientBoosting(Estimator):
 
 @component(MODELS)
 class LinearConfig(ModelConfig):
-    """Ordinary least squares on the last days' features."""
+    """Ordinary least squares on the last days' features.
+
+    Parameters
+    ----------
+    lags
+        Days of the window to read.
+    intervals
+        ``residuals``: lay the quantiles of the training residuals around the point, which least squares
+        makes a little too narrow.
+    """
 
     name: Literal["linear"] = "linear"
     lags: Annotated[int, Int(1, 60)] = 1
+    intervals: Literal["none", "residuals"] = "none"
 
     def build(self, inputs: Inputs) -> LinearForecaster:
         """Make the model; `lags` beyond the lookback is a `UserError`."""
-        return LinearForecaster(check_lags(self.name, self.lags, inputs.lookback))
+        levels = RISK_LEVELS if self.intervals == "residuals" else ()
+        return LinearForecaster(check_lags(self.name, self.lags, inputs.lookback), levels=levels)
 
 
 @component(MODELS)

@@ -6,6 +6,7 @@ Shape letters: B samples, Q quantile levels, K pairs of levels (q, 1 - q), outer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from math import ceil
 from typing import Annotated, ClassVar
 
@@ -81,6 +82,20 @@ CALIBRATORS: Registry[type[CalibratorConfig]] = Registry("calibrator")
 AnyCalibrator = Annotated[
     SerializeAsAny[CalibratorConfig], BeforeValidator(lambda value: resolve(CALIBRATORS, value))
 ]
+
+
+def taught(
+    calibrators: Iterable[CalibratorConfig], forecast: Forecast, windows: Windows
+) -> dict[str, Calibrator]:
+    """Make the calibrators that can mend a forecast and teach them on its calibration block, by name.
+
+    Those that need quantiles are left out where the forecast has points alone.
+    """
+    able = [c for c in calibrators if c.takes_points or forecast.quantiles is not None]
+    built = {config.name: config.build() for config in able}
+    for calibrator in built.values():
+        calibrator.fit(forecast, windows)
+    return built
 
 
 def quantiles_of(forecast: Forecast) -> tuple[Floats, Levels]:

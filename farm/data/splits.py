@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -25,6 +26,7 @@ class Chronological(Config):
         Fewest samples that each block must have.
     """
 
+    name: Literal["chronological"] = "chronological"
     train: Annotated[float, Float(0.1, 0.9)] = 0.70
     val: Annotated[float, Float(0.01, 0.5)] = 0.10
     min_rows: Annotated[int, Int(2, 1_000_000)] = Field(default=20)
@@ -250,14 +252,22 @@ class SurfaceSplit(Config):
         return Blocks(slice(max(stop - self.train, 0), stop), val, calibration, test)
 
 
-def _named(split: object) -> str | None:
+def _named(usual: str) -> Callable[[object], str | None]:
     """Say which split is meant; one without a name is the usual one."""
-    if isinstance(split, dict):
-        return str(split.get("name", "calibrated"))
-    return split.name if isinstance(split, Calibrated | ReportProtocol) else None
+
+    def name(split: object) -> str | None:
+        if isinstance(split, dict):
+            return str(split.get("name", usual))
+        return getattr(split, "name", None)
+
+    return name
 
 
 FourWay = Annotated[
     Annotated[Calibrated, Tag("calibrated")] | Annotated[ReportProtocol, Tag("report")],
-    Discriminator(_named),
+    Discriminator(_named("calibrated")),
+]
+NextStep = Annotated[
+    Annotated[Chronological, Tag("chronological")] | Annotated[Calibrated, Tag("calibrated")],
+    Discriminator(_named("chronological")),
 ]

@@ -6,7 +6,7 @@ import numpy as np
 
 from farm.base.errors import UserError
 from farm.base.types import Dataset, Dates, Floats, Inputs, Windows
-from farm.data.splits import Blocks, Chronological
+from farm.data.splits import Blocks, Calibrated, Chronological
 
 
 def next_step_dataset(
@@ -15,7 +15,7 @@ def next_step_dataset(
     dates: Dates,
     features: tuple[str, ...],
     lookback: int,
-    split: Chronological,
+    split: Chronological | Calibrated,
 ) -> Dataset:
     """Cut windows [t - lookback, t - 1] that forecast target t, split them and scale the features.
 
@@ -51,8 +51,13 @@ def next_step_dataset(
             f"got {len(table)} usable rows, expected more than the lookback of {lookback}:"
             " give a longer panel"
         )
-    blocks = split.blocks(n, gap=1)
-    mean, scale = _scaler(table[: blocks[0].stop - 1 + lookback])
+    calibration: slice | None = None
+    if isinstance(split, Chronological):
+        train, val, test = split.blocks(n, gap=1)
+    else:
+        four = split.blocks(dates[lookback:], gap=1)
+        train, val, calibration, test = four.train, four.val, four.calibration, four.test
+    mean, scale = _scaler(table[: train.stop - 1 + lookback])
     scaled = ((table - mean) / scale).astype(np.float32)
     # The window axis comes last: (n + 1, F, lookback). Nothing writes to the view, but torch warns
     # of memory that it could not write to.
@@ -70,8 +75,9 @@ def next_step_dataset(
             position=np.arange(rows.start + lookback, end),
         )
 
-    train, val, test = map(block, blocks)
-    return Dataset(train, val, Inputs(features, lookback, mean, scale), test)
+    inputs = Inputs(features, lookback, mean, scale)
+    mending = None if calibration is None else block(calibration)
+    return Dataset(block(train), block(val), inputs, block(test), mending)
 
 
 def same_day_dataset(

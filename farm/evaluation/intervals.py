@@ -1,7 +1,8 @@
 """How well quantile forecasts cover the truth, and how sharp they are.
 
-The interval runs from the lowest to the highest of the forecast's levels, so 5/50/95 % quantiles
-give a 90 % interval. Its ends belong to it.
+The interval is that of 90 %, from the 5 % to the 95 % quantile, where a forecast has both, so that
+models with more levels compare with those that have these alone; else it runs from the lowest to the
+highest level. Its ends belong to it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,26 @@ from scipy.special import ndtri
 from farm.base.types import Floats, Forecast
 from farm.evaluation.metric import Levels, metric
 
+USUAL = (0.05, 0.95)  # ends of the interval of a forecast that has both
 # Levels of the whole distribution, at the middles of equal shares of probability.
 _CRPS_LEVELS = (np.arange(200) + 0.5) / 200
+
+
+def ends_of(levels: Levels) -> tuple[int, int]:
+    """Say which of the Q levels, increasing, are the ends of the interval.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two levels, hence no interval.
+    """
+    if len(levels) < 2:
+        raise ValueError(
+            f"got quantile levels {levels}, expected at least two: they are the ends of an interval"
+        )
+    if set(USUAL) <= set(levels):
+        return levels.index(USUAL[0]), levels.index(USUAL[1])
+    return 0, len(levels) - 1
 
 
 def nominal_violations(levels: Levels) -> float:
@@ -27,25 +46,22 @@ def nominal_violations(levels: Levels) -> float:
     Returns
     -------
     float
-        1 - (highest level - lowest level).
+        1 - (upper level - lower level).
 
     Raises
     ------
     ValueError
-        If there are fewer than two levels, hence no interval.
+        If there are fewer than two levels.
     """
-    if len(levels) < 2:
-        raise ValueError(
-            f"got quantile levels {levels}, expected at least two: they are the ends of an interval"
-        )
-    return 1 - (levels[-1] - levels[0])
+    low, high = ends_of(levels)
+    return 1 - (levels[high] - levels[low])
 
 
-def _interval(forecast: Forecast) -> tuple[Floats, Floats, float]:
+def interval_of(forecast: Forecast) -> tuple[Floats, Floats, float]:
     """Give the lower and upper ends, each (B,) in double precision, and the nominal violations."""
-    nominal = nominal_violations(forecast.levels)
+    low, high = ends_of(forecast.levels)
     quantiles = np.asarray(forecast.quantiles, dtype=np.float64)
-    return quantiles[:, 0], quantiles[:, -1], nominal
+    return quantiles[:, low], quantiles[:, high], nominal_violations(forecast.levels)
 
 
 @metric("interval", direction="none", optimum=nominal_violations, unit="share", needs="quantiles")
@@ -56,14 +72,14 @@ def violations(forecast: Forecast, truth: Floats) -> float:
     quantiles. More is overconfident, less overcautious. An oracle whose quantiles all equal the
     truth scores 0, since the ends belong to the interval: it hits every truth, and is not calibrated.
     """
-    low, high, _ = _interval(forecast)
+    low, high, _ = interval_of(forecast)
     return float(np.mean((truth < low) | (truth > high)))
 
 
 @metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
 def width(forecast: Forecast, truth: Floats) -> float:
     """Mean width of the interval; narrow is better only as long as the violations are nominal."""
-    low, high, _ = _interval(forecast)
+    low, high, _ = interval_of(forecast)
     return float(np.mean(high - low))
 
 
@@ -92,9 +108,10 @@ def winkler(forecast: Forecast, truth: Floats) -> float:
     """
     from scoringrules import interval_score  # a quarter of a second, and most forecasts are points
 
-    low, high, nominal = _interval(forecast)
-    if abs(forecast.levels[0] + forecast.levels[-1] - 1) > 1e-9:
-        raise ValueError(f"got levels {forecast.levels}, expected the outer two symmetric about 0.5")
+    low, high, nominal = interval_of(forecast)
+    ends = [forecast.levels[end] for end in ends_of(forecast.levels)]
+    if abs(sum(ends) - 1) > 1e-9:
+        raise ValueError(f"got levels {forecast.levels}, expected the interval's two symmetric about 0.5")
     return float(np.mean(interval_score(truth, low, high, nominal)))
 
 
@@ -115,7 +132,7 @@ def crps(forecast: Forecast, truth: Floats) -> float:
     """
     from scoringrules import crps_quantile  # a quarter of a second, and most forecasts are points
 
-    _interval(forecast)  # holds it to two levels
+    ends_of(forecast.levels)  # holds it to two levels
     quantiles = np.asarray(forecast.quantiles, dtype=np.float64)
     known, wanted = ndtri(forecast.levels), ndtri(_CRPS_LEVELS)
     left = np.clip(np.searchsorted(known, wanted) - 1, 0, len(known) - 2)

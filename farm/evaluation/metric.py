@@ -6,7 +6,7 @@ A metric is one function under `metric`. It sees a `Forecast` and the truth, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from typing import Literal
 
@@ -145,8 +145,7 @@ def evaluate(
     if keep is not None:
         if keep.dtype != np.bool_ or keep.shape != forecast.point.shape:
             raise ValueError(f"keep is {keep.dtype} {keep.shape}, expected bool {forecast.point.shape}")
-        quantiles = None if forecast.quantiles is None else forecast.quantiles[keep]
-        forecast, truth = replace(forecast, point=forecast.point[keep], quantiles=quantiles), truth[keep]
+        forecast, truth = forecast.take(keep), truth[keep]
     scores: dict[str, float] = {}
     for name in METRICS:
         entry = METRICS[name]

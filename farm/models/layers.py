@@ -10,13 +10,6 @@ from jaxtyping import Float as Shaped
 from torch import Tensor, nn
 
 
-class ReturnHead(nn.Sequential):
-    """Map a summary of the window, (..., D), to one number, (..., 1)."""
-
-    def __init__(self, width: int, hidden: int = 32) -> None:
-        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
-
-
 class SinusoidalPositions(nn.Module):
     """Add fixed sine and cosine positions to (B, T, D); Vaswani et al. 2017, section 3.5."""
 

@@ -96,22 +96,6 @@ class ForecastNetwork(Network):
         return forecast
 
 
-class PointNetwork(ForecastNetwork):
-    """A network with one output per sample, taught by the mean squared error."""
-
-    @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, F) to (B,)."""
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Give the mean squared error."""
-        return nn.functional.mse_loss(self(batch.x), batch.y)
-
-    def forecast(self, x: Tensor) -> Forecast:
-        """Give the point forecasts."""
-        return Forecast(point=self(x).cpu().numpy().astype(np.float64))
-
-
 class QuantileNetwork(ForecastNetwork):
     """A network with ordered quantiles per sample, taught by the pinball loss.
 

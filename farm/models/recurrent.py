@@ -11,13 +11,12 @@ from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
 from farm.base.types import Inputs
-from farm.models.layers import ReturnHead
-from farm.models.network import NetworkConfig, PointNetwork
+from farm.models.heads import HeadedConfig, HeadedNetwork, build_head
 
 
 @component(MODELS)
-class LSTMConfig(NetworkConfig):
-    """Config of `LSTMForecaster`.
+class LSTMConfig(HeadedConfig):
+    """Config of `LSTMForecaster`; the fields about the head are those of `HeadedConfig`.
 
     Parameters
     ----------
@@ -34,28 +33,32 @@ class LSTMConfig(NetworkConfig):
     num_layers: Annotated[int, Int(1, 8)] = 2
     dropout: Annotated[float, Float(0.0, 0.9)] = 0.2
 
-    def build(self, inputs: Inputs) -> LSTMForecaster:
-        """Make the untrained network; an LSTM takes windows of any length."""
-        return LSTMForecaster(self, len(inputs.features))
+    def drops_out(self) -> bool:
+        """Say whether there is dropout: it stands between layers alone."""
+        return self.dropout > 0 and self.num_layers > 1
+
+    def network(self, inputs: Inputs) -> LSTMForecaster:
+        """Make one untrained network; an LSTM takes windows of any length."""
+        return LSTMForecaster(self, inputs)
 
 
 @final
-class LSTMForecaster(PointNetwork):
+class LSTMForecaster(HeadedNetwork):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) over a window of features."""
 
-    def __init__(self, config: LSTMConfig, n_features: int) -> None:
-        super().__init__()
+    def __init__(self, config: LSTMConfig, inputs: Inputs) -> None:
+        super().__init__(config)
         self.lstm = nn.LSTM(
-            n_features,
+            len(inputs.features),
             config.hidden_size,
             config.num_layers,
             batch_first=True,
             dropout=config.dropout if config.num_layers > 1 else 0.0,
         )
-        self.head = ReturnHead(config.hidden_size)
+        self.head = build_head(config, config.hidden_size, inputs)
 
-    def forward(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, " B"]:
-        """Forecast from the last hidden state."""
+    def summary(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, "B D"]:
+        """Give the last hidden state."""
         hidden, _ = self.lstm(x)
-        out: Tensor = self.head(hidden[:, -1, :]).squeeze(-1)
-        return out
+        last: Tensor = hidden[:, -1, :]
+        return last

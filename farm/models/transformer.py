@@ -13,13 +13,15 @@ from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
 from farm.base.types import Inputs
-from farm.models.layers import ReturnHead, SinusoidalPositions
-from farm.models.network import NetworkConfig, PointNetwork
+from farm.models.heads import HeadedConfig, HeadedNetwork, build_head
+from farm.models.layers import SinusoidalPositions
 
 
 @component(MODELS)
-class TransformerConfig(NetworkConfig):
+class TransformerConfig(HeadedConfig):
     """Config of `TransformerForecaster`; the defaults have as many weights as the default LSTM.
+
+    The fields about the head are those of `HeadedConfig`.
 
     Parameters
     ----------
@@ -51,22 +53,26 @@ class TransformerConfig(NetworkConfig):
             )
         return self
 
-    def build(self, inputs: Inputs) -> TransformerForecaster:
-        """Make the untrained network."""
-        return TransformerForecaster(self, len(inputs.features), inputs.lookback)
+    def drops_out(self) -> bool:
+        """Say whether there is dropout."""
+        return self.dropout > 0
+
+    def network(self, inputs: Inputs) -> TransformerForecaster:
+        """Make one untrained network."""
+        return TransformerForecaster(self, inputs)
 
 
 @final
-class TransformerForecaster(PointNetwork):
+class TransformerForecaster(HeadedNetwork):
     """Pre-norm Transformer encoder (Vaswani et al. 2017; Xiong et al. 2020), read at the last day.
 
     The whole window lies in the past of the target, so attention needs no causal mask.
     """
 
-    def __init__(self, config: TransformerConfig, n_features: int, lookback: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(n_features, config.width)
-        self.positions = SinusoidalPositions(lookback, config.width)
+    def __init__(self, config: TransformerConfig, inputs: Inputs) -> None:
+        super().__init__(config)
+        self.embed = nn.Linear(len(inputs.features), config.width)
+        self.positions = SinusoidalPositions(inputs.lookback, config.width)
         layer = nn.TransformerEncoderLayer(
             config.width,
             config.heads,
@@ -79,13 +85,10 @@ class TransformerForecaster(PointNetwork):
         self.encoder = nn.TransformerEncoder(
             layer, config.num_layers, norm=nn.LayerNorm(config.width), enable_nested_tensor=False
         )
-        self.head = ReturnHead(config.width)
-        # Returns are tiny beside tokens of unit scale: start from the forecast zero, not from noise.
-        for parameter in self.head[-1].parameters():
-            nn.init.zeros_(parameter)
+        self.head = build_head(config, config.width, inputs)
+        self.head.start_flat()  # returns are tiny beside tokens of unit scale
 
-    def forward(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, " B"]:
-        """Forecast from the last day's token."""
-        tokens = self.encoder(self.positions(self.embed(x)))
-        out: Tensor = self.head(tokens[:, -1, :]).squeeze(-1)
-        return out
+    def summary(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, "B D"]:
+        """Give the last day's token."""
+        last: Tensor = self.encoder(self.positions(self.embed(x)))[:, -1, :]
+        return last

@@ -23,7 +23,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from farm.base.types import Dates, Floats, Forecast
-from farm.evaluation.intervals import nominal_violations
+from farm.evaluation.intervals import interval_of
 from farm.evaluation.latent import correlations
 from farm.report.marks import COLOURS, GREY, INK, PALE, PERCENT, dated, new_figure, say, tidy, titled
 
@@ -184,7 +184,7 @@ def forecast_fan(
     figure = new_figure(11.5, 2.5 * len(forecasts) + 1.2)
     axes = figure.subplots(len(forecasts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axis, colour, (name, forecast) in zip(axes, COLOURS, forecasts.items(), strict=False):
-        low, high, nominal = _ends(forecast)
+        low, high, nominal = interval_of(forecast)
         outside = (actual < low) | (actual > high)
         shown = slice(-days, None)
         day = times[shown]
@@ -240,13 +240,13 @@ def coverage_over_time(
     """
     figure = new_figure(11.5, 4.2)
     axis = figure.subplots()
-    nominal = 1 - _ends(next(iter(forecasts.values())))[2]
+    nominal = 1 - interval_of(next(iter(forecasts.values())))[2]
     chance = 1.96 * math.sqrt(nominal * (1 - nominal) / window)
     axis.axhspan(nominal - chance, min(nominal + chance, 1.0), color=PALE, alpha=0.6, linewidth=0, zorder=0)
     axis.axhline(nominal, color=INK, linestyle="--", linewidth=1.2, zorder=1)
     handles: list[Any] = []
     for colour, (name, forecast) in zip(COLOURS, forecasts.items(), strict=False):
-        low, high, _ = _ends(forecast)
+        low, high, _ = interval_of(forecast)
         inside = pd.Series(((actual >= low) & (actual <= high)).astype(float), index=times)
         axis.plot(times, inside.rolling(window).mean(), color=colour, linewidth=1.5)
         label = f"{name} (all days {100 * inside.mean():.1f} %)"
@@ -325,13 +325,6 @@ def scenario_bars(scores: pd.DataFrame, reference: str = "linear") -> Figure:
     ]
     note = "Mean over seeds, test block. Whiskers, where there are any: lowest to highest seed."
     return titled(figure, f"Scenarios beside {reference}", note, handles)
-
-
-def _ends(forecast: Forecast) -> tuple[Floats, Floats, float]:
-    """Give the ends of the interval, each (B,), and the nominal share outside it."""
-    nominal = nominal_violations(forecast.levels)
-    assert forecast.quantiles is not None  # it has levels
-    return forecast.quantiles[:, 0], forecast.quantiles[:, -1], nominal
 
 
 def _grid(count: int, height: float, shared: bool) -> tuple[Figure, list[Axes]]:

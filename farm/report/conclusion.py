@@ -12,9 +12,10 @@ import pandas as pd
 from farm.base.errors import UserError
 from farm.evaluation.verdict import replicate_scores, verdict
 from farm.plan import Plan, Trial
+from farm.report.distributions import Distributions, distributions
 from farm.report.figures import figures
 from farm.report.studies import study_figures
-from farm.report.tables import evaluation_table, verdict_sentence, write_results
+from farm.report.tables import Trials, evaluation_table, verdict_sentence, write_results
 from farm.store import Record, shares_of_warnings
 
 _CURVES = ["model", "ticker", "seed", "epoch", "train_loss", "val_loss", "best_epoch"]
@@ -80,10 +81,20 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     drawn = figures(table, scores, predictions, curves, references)
     keyed = [(_key(trial), records[trial.signature]) for trial in done]
     evaluations = evaluation_table(keyed)
-    drawn |= study_figures(plan.trials[0].config.study.name, table, evaluations, keyed)
+    study, sentence = plan.trials[0].config.study.name, verdict_sentence(table, references)
+    drawn |= study_figures(study, table, evaluations, keyed)
+    more: dict[str, pd.DataFrame] = {}
+    if study == "forecast" and (found := _distributions(plan, keyed)):
+        more, sentence = {"distributions": found.table}, f"{sentence} {found.sentence}"
+        drawn |= found.figures
     metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
-    files = write_results(out, table, scores, predictions, evaluations, metrics, drawn)
-    return Conclusion(done, table, verdict_sentence(table, references), tuple(files))
+    files = write_results(out, table, scores, predictions, evaluations, metrics, drawn, more)
+    return Conclusion(done, table, sentence, tuple(files))
+
+
+def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:
+    seeds = len({trial.config.seed for trial in plan.trials})
+    return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds)
 
 
 def _key(trial: Trial) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from farm.report.marks import (
     titled,
 )
 
+MOST_FORECASTS = 12  # variants whose forecasts are drawn
 _REFERENCE_LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 
 
@@ -298,6 +299,8 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
     title = f"Forecast against actual returns: {ticker}, test block"
     if not variants:
         return message_figure(title, f"No variant forecast {ticker}.")
+    left_out = len(variants) - MOST_FORECASTS
+    variants = variants[:MOST_FORECASTS]
     figure = new_figure(11.5, 1.6 * len(variants) + 1.5)
     axes = figure.subplots(len(variants), 2, squeeze=False, sharey=True, width_ratios=[3.4, 1])
     frames = [predictions[predictions["model"] == name] for name in variants]
@@ -324,7 +327,8 @@ def _predictions(story: _Story, predictions: pd.DataFrame, ticker: str) -> Figur
     return titled(
         figure,
         title,
-        "Left: both on one scale. Right: the same days, each forecast on its own; a good one slopes upwards.",
+        "Left: both on one scale. Right: the same days, each forecast on its own; a good one slopes upwards."
+        + (f" The worst {left_out} variants are left out." if left_out > 0 else ""),
         handles,
     )
 

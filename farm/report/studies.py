@@ -85,7 +85,7 @@ def _backfill(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) ->
         figures[f"scenarios_{name}"] = scenario_bars(scores, str(scores["name"].iloc[-1]))
     best = mine[ranked[0]]
     parts = [part for part, levels in best.levels.items() if levels and part.split("/")[0] not in SCENARIOS]
-    forecasts = {f"{ranked[0]}, {part or 'raw'}": _forecast(best, part) for part in parts}
+    forecasts = {f"{ranked[0]}, {part or 'raw'}": forecast_of(best, part) for part in parts}
     ranked_frame = best.forecast()
     times, actual = ranked_frame["date"].to_numpy().astype("datetime64[D]"), ranked_frame["actual"].to_numpy()
     figures["intervals"] = forecast_fan(times, actual, dict(list(forecasts.items())[:3]), ticker)
@@ -111,7 +111,8 @@ def _scenario_scores(evaluations: pd.DataFrame, model: str, reference: str) -> p
     return pd.DataFrame(rows)
 
 
-def _forecast(record: Record, part: str) -> Forecast:
+def forecast_of(record: Record, part: str) -> Forecast:
+    """Give the forecast of one evaluation with its quantiles, in double precision."""
     frame = record.forecast(part)
     quantiles = frame[[column for column in frame if str(column).startswith("q")]].to_numpy(np.float64)
     return Forecast(frame["predicted"].to_numpy(np.float64), quantiles, record.levels[part])

@@ -17,7 +17,6 @@ from rich.text import Text
 
 from farm.base.errors import UserError
 from farm.base.files import write_atomically
-from farm.evaluation.metric import METRICS, metric_name
 from farm.evaluation.selection import LEVEL
 from farm.store import Record
 
@@ -25,6 +24,7 @@ FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
 _BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow"}
 _DPI = 150
 Trials = Sequence[tuple[Mapping[str, Any], Record]]  # what names a trial (model, ticker, seed), its result
+_SCORED = ("test", "interval", "risk")  # sections of the scores of an evaluation
 _VALUE = "#.4g"  # errors: four significant digits, trailing zeros kept
 
 
@@ -165,16 +165,19 @@ def evaluation_table(records: Trials) -> pd.DataFrame:
     DataFrame
         One row for each trial, ``evaluation`` (empty for the ranked one) and ``days`` (``all``, or
         ``volatile``, ``crisis`` and ``normal`` where they were scored): ``oracle``, whether it has seen
-        the truth, and a column for each metric, NaN where it was not measured.
+        the truth, and a column for each score, NaN where it was not measured.
     """
     rows = []
     for key, record in records:
+        by_part: dict[str, dict[str, float]] = {}
+        for full, value in record.metrics.items():
+            section, *part, name = full.split("/")
+            if section in _SCORED:
+                by_part.setdefault("/".join(part), {})[name] = value
         for evaluation in record.levels:
             for days in ("all", "volatile", "crisis", "normal"):
-                part = "/".join(filter(None, (evaluation, days if days != "all" else "")))
-                named = {n: metric_name(METRICS[n].section, part, n) for n in METRICS}
-                scores = {n: record.metrics[full] for n, full in named.items() if full in record.metrics}
-                if scores:
+                wanted = "/".join(filter(None, (evaluation, days if days != "all" else "")))
+                if scores := by_part.get(wanted):
                     oracle = evaluation in record.oracles
                     rows.append({**key, "evaluation": evaluation, "days": days, "oracle": oracle, **scores})
     return pd.DataFrame(rows)
@@ -188,6 +191,7 @@ def write_results(
     evaluations: pd.DataFrame,
     metrics: pd.DataFrame,
     figures: Mapping[str, Figure],
+    more: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[Path]:
     """Write everything a sweep ends with, each file whole or not at all.
 
@@ -208,6 +212,8 @@ def write_results(
         One row for each trial with every metric it has, written as ``metrics.csv``.
     figures
         By file stem.
+    more
+        Further tables by file stem, each written as ``STEM.csv``.
 
     Returns
     -------
@@ -227,6 +233,7 @@ def write_results(
         "predictions.parquet": predictions.to_parquet(index=False),
         "evaluations.csv": evaluations.to_csv(index=False).encode(),
         "metrics.csv": metrics.to_csv(index=False).encode(),
+        **{f"{stem}.csv": extra.to_csv(index=False).encode() for stem, extra in (more or {}).items()},
         **{f"{stem}.png": _png(figure) for stem, figure in figures.items()},
     }
     try:

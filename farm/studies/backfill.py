@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Literal, final
 
 import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
+from farm.base.config import listed
 from farm.base.errors import UserError
 from farm.base.model import Model
 from farm.base.registry import component
 from farm.base.search_space import Int
-from farm.base.types import Dataset, Floats, Forecast, Inputs, Windows
-from farm.calibration.calibrator import LEVELS, AnyCalibrator, Calibrator, require_rows
+from farm.base.types import Dataset, Floats, Inputs, Windows
+from farm.calibration.calibrator import LEVELS, AnyCalibrator, require_rows, taught
 from farm.calibration.conformal import AciConfig, CqrConfig, CqrScaledConfig
 from farm.calibration.temperature import TemperatureConfig
 from farm.calibration.uncertainty import ForestConfig
@@ -28,11 +29,6 @@ from farm.models.network import LatentNetwork, Scenario
 from farm.studies.study import STUDIES, Evaluation, PanelStudy
 
 ORACLES: tuple[Scenario, ...] = ("s1", "s2")  # scenarios that see the truth, on all days or on some
-
-
-def _listed(value: Any) -> Any:
-    """Take a list, as JSON has it, for a tuple."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 @component(STUDIES)
@@ -58,10 +54,10 @@ class BackfillStudy(PanelStudy):
     believable = 0.99  # an index is nearly the sum of its peers
     name: Literal["backfill"] = "backfill"
     ticker: str
-    peers: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+    peers: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)]
     context: Annotated[int, Int(1, 250)] = 5
     split: FourWay = Calibrated()
-    calibrators: Annotated[tuple[AnyCalibrator, ...], BeforeValidator(_listed)] = (
+    calibrators: Annotated[tuple[AnyCalibrator, ...], BeforeValidator(listed)] = (
         CqrConfig(),
         CqrScaledConfig(),
         AciConfig(),
@@ -119,7 +115,8 @@ class BackfillStudy(PanelStudy):
         if isinstance(model, LatentNetwork):
             before |= {name: model.scenario(calibration, name) for name in model.scenarios}
         mended = {
-            name: _taught(self._calibrators(name, forecast), forecast, calibration)
+            # Of a scenario the first calibrator alone.
+            name: taught(self.calibrators[: 1 if name else None], forecast, calibration)
             for name, forecast in before.items()
         }
         test = data.open_test()
@@ -151,19 +148,6 @@ class BackfillStudy(PanelStudy):
         warnings = {name: reason for name, reason in tags.items() if reason}
         oracles = tuple(part for part in forecasts if part.split("/")[0] in ORACLES)
         return Evaluation(scores, test.times, test.truth, forecasts, warnings, oracles, arrays)
-
-    def _calibrators(self, scenario: str, forecast: Forecast) -> dict[str, Calibrator]:
-        """Make the calibrators of a forecast, by name: of a scenario the first one alone."""
-        able = [c for c in self.calibrators if c.takes_points or forecast.quantiles is not None]
-        return {calibrator.name: calibrator.build() for calibrator in able[: 1 if scenario else None]}
-
-
-def _taught(
-    calibrators: dict[str, Calibrator], forecast: Forecast, windows: Windows
-) -> dict[str, Calibrator]:
-    for calibrator in calibrators.values():
-        calibrator.fit(forecast, windows)
-    return calibrators
 
 
 def _returns(windows: Windows, inputs: Inputs, assets: int) -> Floats:

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from farm.experiment import Taught
+from farm.evaluation.stages import Taught
 from farm.plan import Trial
 from farm.store import Store
 from farm.studies.study import Source

@@ -7,6 +7,7 @@ from arch import arch_model
 
 import farm.baselines  # noqa: F401  registers the models
 from farm.base.model import MODELS
+from farm.base.types import RISK_LEVELS
 from farm.baselines.garch import one_step_ahead
 from tests.baselines.conftest import make_inputs
 
@@ -71,7 +72,7 @@ def test_fit_and_forecasts_agree_with_arch(fitted, block):
     # On the training block the whole path agrees, from the first variance on.
     _, variance = one_step_ahead(state["params"], state["backcast"][0], 100 * series[:N_TRAIN])
     np.testing.assert_allclose(np.sqrt(variance[:-1]), theirs.conditional_volatility[1:], rtol=1e-4)
-    error = theirs.model.distribution.ppf((0.05, 0.5, 0.95), np.asarray(theirs.params)[5:])
+    error = theirs.model.distribution.ppf(RISK_LEVELS, np.asarray(theirs.params)[5:])
     np.testing.assert_allclose(state["error_quantiles"], error, rtol=1e-4, atol=1e-12)
     # Beyond it, with parameters held, so do the one-step forecasts. arch makes its first variance
     # from all it is given, which has died out by then.
@@ -96,9 +97,9 @@ def test_quantiles_cover_as_they_say_on_calm_and_on_wild_days(fitted, block):
     _, series, model = fitted
     test = block(series, N_TRAIN, 2 * N_TRAIN)
     forecast = model.predict(test)
-    assert forecast.levels == (0.05, 0.5, 0.95)
+    assert forecast.levels == RISK_LEVELS
     assert forecast.quantiles.dtype == forecast.point.dtype == np.float64
-    width = forecast.quantiles[:, 2] - forecast.quantiles[:, 0]
+    width = forecast.quantiles[:, -1] - forecast.quantiles[:, 0]
     # A constant variance would cover too much on calm days and too little on wild ones.
     for days in (width > 0, width < np.median(width), width >= np.median(width)):
         for q, level in enumerate(forecast.levels):
@@ -112,7 +113,7 @@ def test_point_is_the_conditional_mean(fitted, block):
     forecast = model.predict(block(series, N_TRAIN, N_TRAIN + 100))
     known = series[N_TRAIN - 1 : N_TRAIN + 99]
     np.testing.assert_allclose(forecast.point, const / 100 + phi * known, rtol=1e-12)
-    np.testing.assert_allclose(forecast.quantiles[:, 1], forecast.point, rtol=1e-12)
+    np.testing.assert_allclose(forecast.quantiles[:, 4], forecast.point, rtol=1e-12)
 
 
 @pytest.mark.parametrize("p", [21, 70, N_TRAIN - 1, N_TRAIN + 30])
@@ -178,3 +179,76 @@ def test_a_sample_without_a_past_is_refused(fitted, block):
     _, series, model = fitted
     with pytest.raises(ValueError, match="position 0"):
         model.predict(replace(block(series, 20, 22), position=np.array([0, 1])))
+
+
+GJR = np.array([0.02, 0.05, 0.08, 0.03, 0.12, 0.85])  # const, phi, omega, alpha, gamma, beta
+
+
+def simulate_gjr(n, seed=0):
+    rng = np.random.default_rng(seed)
+    const, phi, omega, alpha, gamma, beta = GJR
+    returns, variance, shock = np.zeros(n), omega / (1 - alpha - gamma / 2 - beta), 0.0
+    for t in range(n):
+        variance = omega + (alpha + gamma * (shock < 0)) * shock**2 + beta * variance
+        shock = np.sqrt(variance) * rng.normal()
+        returns[t] = const + phi * returns[t - 1] * (t > 0) + shock
+    return returns / 100
+
+
+def test_the_asymmetric_filter_agrees_with_the_explicit_loop_and_with_arch(block):
+    returns = 100 * simulate_gjr(300)
+    const, phi, omega, alpha, gamma, beta = GJR
+    _, variance = one_step_ahead(GJR, 1.3, returns)
+    last = omega + (alpha + gamma / 2 + beta) * 1.3
+    slow = [last]
+    for t in range(1, 300):
+        shock = returns[t] - const - phi * returns[t - 1]
+        last = omega + (alpha + gamma * (shock < 0)) * shock**2 + beta * last
+        slow.append(last)
+    np.testing.assert_allclose(variance, slow, rtol=1e-12)
+    series = simulate_gjr(3000)
+    model = MODELS["ar_garch"](dist="normal", asymmetric=True).build(make_inputs())
+    model.fit(block(series, 20, 2800), block(series, 2800, 2900))
+    state = model.state()
+    theirs = arch_model(100 * series[:2800], mean="AR", lags=1, o=1, rescale=False).fit(disp="off")
+    np.testing.assert_allclose(state["params"], np.asarray(theirs.params), rtol=1e-3)
+    _, variance = one_step_ahead(state["params"], state["backcast"][0], 100 * series[:2800])
+    np.testing.assert_allclose(np.sqrt(variance[:-1]), theirs.conditional_volatility[1:], rtol=1e-3)
+    assert abs(state["params"][4] - gamma) < 0.06  # a symmetric fit has none
+
+
+def test_filtered_historical_simulation_takes_the_errors_as_they_were(block):
+    """Errors of a crooked law: the quantiles follow it where normal ones do not."""
+    rng = np.random.default_rng(1)
+    errors = rng.exponential(size=4000) - 1  # never below -1
+    returns, variance, shock = np.zeros(4000), 1.0, 0.0
+    for t in range(4000):
+        variance = 0.1 + 0.1 * shock**2 + 0.8 * variance
+        shock = np.sqrt(variance) * errors[t]
+        returns[t] = shock
+    series = returns / 100
+    test = block(series, 3000, 4000)
+    found = {}
+    for dist in ("empirical", "normal"):
+        model = MODELS["ar_garch"](dist=dist).build(make_inputs())
+        model.fit(block(series, 20, 3000), test)
+        forecast = model.predict(test)
+        assert (forecast.density is None) == (dist == "empirical")
+        found[dist] = np.mean(test.truth < forecast.quantiles[:, 1])
+    assert abs(found["empirical"] - 0.05) < 0.03
+    assert found["normal"] < 0.005
+    again = MODELS["ar_garch"](dist="empirical").build(make_inputs())
+    again.fit(block(series, 20, 3000), test)
+    standard = again._filter.standardised(block(series, 20, 3000))
+    assert len(standard) == 2999
+    np.testing.assert_allclose(
+        np.quantile(standard, RISK_LEVELS), -np.log1p(-np.array(RISK_LEVELS)) - 1, atol=0.2
+    )
+
+
+def test_the_density_is_that_of_the_quantiles(fitted, block):
+    _, series, model = fitted
+    forecast = model.predict(block(series, N_TRAIN, N_TRAIN + 50))
+    np.testing.assert_allclose(forecast.density.quantiles(RISK_LEVELS), forecast.quantiles, rtol=1e-9)
+    for q, level in enumerate(RISK_LEVELS):
+        np.testing.assert_allclose(forecast.density.cdf(forecast.quantiles[:, q]), level, rtol=1e-9)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from farm.base.types import Dataset, Windows
-from farm.models.network import Batch, PointNetwork
+from farm.base.types import Dataset, Forecast, Windows
+from farm.models.network import Batch, ForecastNetwork
 from farm.models.recurrent import LSTMConfig
 from farm.training.fit import Epoch, TrainingConfig, fit, reproducible
 
 
-class Slope(PointNetwork):
+class Slope(ForecastNetwork):
     """y = w * x: its whole state is one number, so that every epoch's state can be told apart."""
 
     def __init__(self, start: float = 0.0) -> None:
@@ -21,6 +21,12 @@ class Slope(PointNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, -1, 0] * self.w
+
+    def loss(self, batch: Batch) -> Tensor:
+        return nn.functional.mse_loss(self(batch.x), batch.y)
+
+    def forecast(self, x: Tensor) -> Forecast:
+        return Forecast(point=self(x).numpy())
 
 
 def block(x: np.ndarray, slope: float) -> Windows:
@@ -126,7 +132,9 @@ def test_one_pass_is_the_loop_it_replaces(dataset: Dataset) -> None:
             for start in range(0, len(x), 64):
                 batch = rows[start : start + 64]
                 optimizer.zero_grad()
-                loss = nn.functional.mse_loss(twin(torch.tensor(x[batch])), torch.tensor(y[batch]))
+                loss = nn.functional.mse_loss(
+                    twin(torch.tensor(x[batch])).squeeze(-1), torch.tensor(y[batch])
+                )
                 loss.backward()
                 nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
                 optimizer.step()
