@@ -49,7 +49,8 @@ class SurfaceCVAEConfig(NetworkConfig):
         ``standard``: z ~ N(0, 1). ``learned``: z ~ p(z | context, days ahead).
     output
         ``change``: what is decoded is added to the last surface of the context, so that an untaught
-        network is a random walk. ``level``: it is the surface itself. The plan does not say.
+        network is a random walk. ``revert``: to what `Reversion` makes of the context, so that it is a
+        regression to the mean. ``level``: it is the surface itself. The plan does not say.
     encoder
         How a day's surface is read: ``dense`` layers, or 3x3 ``convolution`` over the grid.
     surface_hidden
@@ -82,7 +83,7 @@ class SurfaceCVAEConfig(NetworkConfig):
     quantile_levels: ClassVar[tuple[float, ...]] = LEVELS
     variant: Annotated[Variant, Choice(("no_ex", "ex_no_loss", "ex_loss"))] = "ex_loss"
     prior: Annotated[Literal["standard", "learned"], Choice(("standard", "learned"))] = "standard"
-    output: Annotated[Literal["change", "level"], Choice(("change", "level"))] = "change"
+    output: Annotated[Literal["change", "revert", "level"], Choice(("change", "revert", "level"))] = "change"
     encoder: Annotated[Literal["dense", "convolution"], Choice(("dense", "convolution"))] = "dense"
     surface_hidden: Annotated[
         tuple[Annotated[int, Int(1, 512)], ...], BeforeValidator(listed), Field(min_length=1, max_length=8)
@@ -132,9 +133,10 @@ class Gaussian(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is known of a context: its last day, (B, F), and the states of its LSTM, (L, B, U) each."""
+    """What is known of a context: last and mean day, (B, F), and states of its LSTM, (L, B, U) each."""
 
     last: Tensor
+    mean: Tensor
     hidden: Tensor
     cell: Tensor
 
@@ -144,6 +146,35 @@ class Ahead(NamedTuple):
 
     surface: Tensor
     extra: Tensor
+
+
+class Reversion(nn.Module):
+    """Regress each cell from its last day to the mean of the context, and from there to its long-run mean.
+
+    After k days x_k = exp(-k / s) (exp(-k / f) last + (1 - exp(-k / f)) mean of the context), in scaled
+    units, in which the long-run mean is 0. The fast and the slow time constant f and s of each cell are
+    learnt.
+
+    Parameters
+    ----------
+    cells
+        G.
+    """
+
+    FAST, SLOW = 20.0, 250.0  # trading days to start from: a month and a year
+
+    def __init__(self, cells: int) -> None:
+        super().__init__()
+        self.log_days = nn.Parameter(torch.tensor([self.FAST, self.SLOW]).log().repeat(cells, 1))
+
+    def forward(
+        self, last: Shaped[Tensor, "B G"], mean: Shaped[Tensor, "B G"], horizon: int
+    ) -> Shaped[Tensor, "B H G"]:
+        """Give the days ahead."""
+        ahead = torch.arange(1, horizon + 1, device=last.device, dtype=last.dtype)
+        fast, slow = (-ahead[:, None] / self.log_days.exp().T[:, None]).exp()
+        reverted: Tensor = slow * (fast * last[:, None] + (1 - fast) * mean[:, None])
+        return reverted
 
 
 class DayEncoder(nn.Module):
@@ -218,7 +249,8 @@ class SurfaceCVAE(ForecastNetwork):
         self.decoder = self._lstm(width + latent)
         self.surface_head = OrderedQuantiles(width, LEVELS, self.cells)
         self.extra_head = OrderedQuantiles(width, LEVELS, self.extras) if self.encoder_days.extras else None
-        if config.output == "change":  # start from the random walk, not from noise
+        self.reversion = Reversion(self.cells) if config.output == "revert" else None
+        if config.output != "level":  # start from what is added to, not from noise
             nn.init.zeros_(self.surface_head.linear.weight)
             outer = torch.tensor([NARROW, 0.0, NARROW]).repeat(self.cells)
             self.surface_head.linear.bias.data.copy_(outer)
@@ -242,7 +274,7 @@ class SurfaceCVAE(ForecastNetwork):
     def remember(self, context: Shaped[Tensor, "B C F"]) -> Memory:
         """Read a context."""
         _, (hidden, cell) = self.context_encoder(self.context_encoder_days(context))
-        return Memory(context[:, -1], hidden, cell)
+        return Memory(context[:, -1], context.mean(dim=1), hidden, cell)
 
     def posterior(self, days: Shaped[Tensor, "B T F"]) -> Gaussian:
         """Give q(z | days) of the T - C days after the context, each from the days up to it."""
@@ -265,8 +297,11 @@ class SurfaceCVAE(ForecastNetwork):
         state = (memory.hidden, memory.cell)
         out, _ = self.decoder(torch.cat([context, z], dim=-1), state)
         surface = self.surface_head(out)
-        if self.config.output == "change":
-            surface = surface + memory.last[:, None, : self.cells, None]
+        last, mean = memory.last[:, : self.cells], memory.mean[:, : self.cells]
+        if self.reversion is not None:
+            surface = surface + self.reversion(last, mean, z.shape[1]).unsqueeze(-1)
+        elif self.config.output == "change":
+            surface = surface + last[:, None, :, None]
         if self.extra_head is None:
             return Ahead(surface, surface[:, :, :0])
         return Ahead(surface, self.extra_head(out))

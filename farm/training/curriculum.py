@@ -20,7 +20,7 @@ from farm.models.network import Sequences
 from farm.models.surface_cvae import Latent, SurfaceCVAE
 from farm.training.checkpoint import Checkpoint
 from farm.training.fit import History, Objective, Report, TrainingConfig, fit
-from farm.training.rollout import pass_costs, require_no_gap
+from farm.training.rollout import Feed, pass_costs, require_no_gap
 
 Days = Annotated[int, Int(1, 10_000)]
 DayTuple = Annotated[tuple[Days, ...], BeforeValidator(listed), Field(min_length=1)]
@@ -129,6 +129,8 @@ class Autoregressive(Phase):
         ``prior``: z has seen the context alone, as when generating and as in the plan, whose rollout
         shows the model nothing but a context; there is then no KL to weigh. ``posterior``: z has seen
         the truth of its pass.
+    feed
+        What later passes read of the earlier ones in training; see `farm.training.rollout.pass_costs`.
     """
 
     epochs: Epochs = 125
@@ -136,6 +138,7 @@ class Autoregressive(Phase):
     offsets: DayTuple
     steps: Annotated[int, Int(1, 100)] = 3
     latent: Annotated[Latent, Choice(("prior", "posterior"))] = "prior"
+    feed: Annotated[Feed, Choice(("median", "fan"))] = "median"
 
     @model_validator(mode="after")
     def _no_gaps(self) -> Self:
@@ -165,7 +168,7 @@ class Autoregressive(Phase):
             if network.training:
                 offsets = (offsets[int(torch.randint(len(offsets), ()))],)
             losses = [
-                pass_costs(network, days, self.horizon, offset, self.steps, self.latent).mean()
+                pass_costs(network, days, self.horizon, offset, self.steps, self.latent, self.feed).mean()
                 for offset in offsets
             ]
             return torch.stack(losses).mean()

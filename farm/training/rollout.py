@@ -26,6 +26,7 @@ from farm.models.surface_cvae import LEVELS, MEDIAN, Ahead, Latent, SurfaceCVAE
 
 Z95 = 1.6448536269514722  # standard normal quantile of the outer levels
 Step = Callable[[int, Tensor], Tensor]
+Feed = Literal["median", "fan"]
 
 
 def require_no_gap(horizon: int, offset: int, what: str) -> None:
@@ -80,11 +81,15 @@ def roll(context: Tensor, step: Step, horizon: int, offset: int, passes: int) ->
 
 
 def pass_costs(
-    network: SurfaceCVAE, days: Tensor, horizon: int, offset: int, steps: int, latent: Latent
+    network: SurfaceCVAE,
+    days: Tensor,
+    horizon: int,
+    offset: int,
+    steps: int,
+    latent: Latent,
+    feed: Feed = "median",
 ) -> Tensor:
     """Give the mean cost of each pass of a rollout against the truth, (steps,), with gradients.
-
-    The medians are fed back.
 
     Parameters
     ----------
@@ -96,6 +101,9 @@ def pass_costs(
         Of the rollout.
     latent
         ``prior``: as when generating. ``posterior``: z of a pass has seen the truth of that pass.
+    feed
+        What later passes read of the earlier ones: their ``median`` days, or a path drawn from their
+        ``fan``, as when generating; in evaluation mode the median either way.
     """
     known, costs = network.context_days, []
 
@@ -104,7 +112,10 @@ def pass_costs(
         truth = days[:, first : first + horizon]
         cost, ahead = network.costs(torch.cat([context, truth], dim=1), latent)
         costs.append(cost.mean())
-        return network.median_days(ahead)
+        if feed == "median" or not network.training:
+            return network.median_days(ahead)
+        steps, returns = torch.randn(2, len(context), horizon, device=context.device)
+        return _in_the_fan(network, ahead, steps, returns)
 
     roll(days[:, :known], step, horizon, offset, steps)
     return torch.stack(costs)

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_the_defaults_are_the_plans():
 @pytest.mark.parametrize("variant", ["no_ex", "ex_no_loss", "ex_loss"])
 @pytest.mark.parametrize("prior", ["standard", "learned"])
 @pytest.mark.parametrize("encoder", ["dense", "convolution"])
-@pytest.mark.parametrize("output", ["change", "level"])
+@pytest.mark.parametrize("output", ["change", "revert", "level"])
 def test_quantiles_are_ordered_and_volatilities_positive(days_and_inputs, variant, prior, encoder, output):
     days, inputs = days_and_inputs
     net = network(inputs, variant=variant, prior=prior, encoder=encoder, output=output)
@@ -278,3 +279,15 @@ def test_bad_input_is_one_line():
     with pytest.raises(UserError, match="needs a grid of at least 3 strikes in moneyness"):
         SurfaceCVAEConfig(butterfly_weight=1.0).build(in_delta)
     SurfaceCVAEConfig(calendar_weight=1.0).build(in_delta)
+
+
+def test_an_untaught_network_is_a_regression_to_the_mean():
+    days, inputs = world()
+    net = network(inputs, stirred=False, output="revert")
+    context = torch.from_numpy(days[None, :CONTEXT])
+    ahead = net.decode(net.remember(context), torch.zeros(1, 40, net.config.latent_dim))
+    last, mean = context[0, -1, : net.cells].double(), context[0, :, : net.cells].double().mean(dim=0)
+    for k in (1, 7, 40):
+        fast, slow = math.exp(-k / 20), math.exp(-k / 250)
+        expected = slow * (fast * last + (1 - fast) * mean)
+        torch.testing.assert_close(ahead.surface[0, k - 1, :, 1].double(), expected, atol=1e-5, rtol=1e-4)

@@ -133,6 +133,22 @@ def test_training_passes_are_forwards_on_the_calendar(horizon, offset, latent):
     assert not torch.allclose(calendar[CONTEXT][:, 25:], x[:, CONTEXT, 25:], atol=1e-3)
 
 
+def test_training_passes_may_feed_on_drawn_paths():
+    days, inputs = world(40)
+    net = network(inputs)
+    batch = torch.from_numpy(np.stack([days[i : i + CONTEXT + 11] for i in range(6)]))
+    net.eval()
+    medians, drawn = (pass_costs(net, batch, 5, 3, 3, "prior", feed) for feed in ("median", "fan"))
+    assert torch.equal(medians, drawn), "evaluation draws nothing"
+    net.train()
+    runs = []
+    for feed in ("median", "fan"):
+        torch.manual_seed(0)
+        runs.append(pass_costs(net, batch, 5, 3, 3, "prior", feed))
+    assert torch.equal(runs[0][0], runs[1][0]), "the first pass reads real days alone"
+    assert not torch.equal(runs[0][1:], runs[1][1:])
+
+
 def test_deployments_are_the_plans():
     assert (FAST.passes, FAST.generated, FAST.days) == (3, 270, 252)
     assert (HIGH_QUALITY.passes, HIGH_QUALITY.generated, HIGH_QUALITY.days) == (6, 315, 252)
