@@ -125,6 +125,26 @@ def calibration(results: Path) -> str:
     return markdown(rows)
 
 
+def searched(results: Path) -> str:
+    """Give what a search found, best on validation first, and say what that is worth."""
+    best, tried = pd.read_csv(results / "search_best.csv"), pd.read_csv(results / "search.csv")
+    objectives = [name for name in best if f"{name}_sd" in best]
+    keys = [name for name in tried if name.startswith(("model.", "training."))]
+    settings = tried.drop_duplicates("row").set_index("row")[keys]
+    rows = []
+    for line in best.to_dict("records"):
+        name = line["row"]
+        row = {"on validation": f"**{name}**" if line["pick"] else name}
+        row |= {key: f"{line[key]:#.4g} ± {line[f'{key}_sd']:.1g}" for key in objectives}
+        for key in keys:
+            value = settings.loc[name, key] if name in settings.index else None
+            short = key.split(".", 1)[1]
+            row[short] = value if isinstance(value, str) else number(value, ".3g")
+        rows.append(row)
+    said = (results / "search.txt").read_text().replace("|", "\\|")
+    return f"{markdown(rows)}\n{said}"
+
+
 def metrics(results: Path) -> pd.DataFrame:
     """Average every metric over tickers and seeds, in the order of the verdict."""
     table = pd.read_csv(results / "metrics.csv").drop(columns=["ticker", "seed"])
@@ -193,6 +213,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "scenarios": scenarios,
     "report": report,
     "calibration": calibration,
+    "searched": searched,
     "density": chosen(DENSITY),
     "risk": chosen(RISK),
     "generated": chosen(GENERATED),

@@ -72,12 +72,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every trial of a sweep, baselines first, with the data they read."""
+    """Every trial of a sweep, baselines first, with the data they read.
+
+    What a search has `tried` beside is no row of the table; it counts where a p-value accounts for all
+    that was tried.
+    """
 
     name: str
     sweep: Sweep
     trials: tuple[Trial, ...]
     source: Source
+    tried: tuple[Trial, ...] = ()
 
     @property
     def signature(self) -> str:
@@ -200,12 +205,12 @@ def _trial_config(values: Mapping[str, Any], what: str) -> TrialConfig:
     return TrialConfig.make(nested, what)
 
 
-def _keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Give every dotted key of a config with its field."""
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(value, Config):
-            yield from _keys(value, f"{prefix}{name}.")
+            yield from keys(value, f"{prefix}{name}.")
         elif f"{prefix}{name}" not in _NOT_SET:
             yield f"{prefix}{name}", info
 
@@ -218,7 +223,7 @@ def _with_settings(
 ) -> list[tuple[Role, Variant]]:
     """Apply ``--set`` to every row that has the key, and draw ``--samples`` from the ranges."""
     fields = {
-        row.name: dict(_keys(_trial_config({**common, **row.values}, f"{role} {row.name}")))
+        row.name: dict(keys(_trial_config({**common, **row.values}, f"{role} {row.name}")))
         for role, row in rows
     }
     everything = {key: info for known in fields.values() for key, info in known.items()}
@@ -238,7 +243,7 @@ def _with_settings(
             raise UserError(f"--set: {'ambiguous' if matches else 'unknown'} key {asked!r}: {problem}")
         if isinstance(value, Float | Choice):
             asked_ranges.append(matches[0])
-            ranges[matches[0]] = _narrowed(matches[0], value, everything[matches[0]])
+            ranges[matches[0]] = narrowed(matches[0], value, everything[matches[0]])
         else:
             fixed[matches[0]] = value
     if options.samples is None and asked_ranges:
@@ -261,7 +266,7 @@ def _with_settings(
     return out
 
 
-def _narrowed(key: str, asked: Float | Choice, info: Any) -> Range:
+def narrowed(key: str, asked: Float | Choice, info: Any) -> Range:
     """Hold a user's range to the one that the field declares, and take its scale."""
     declared = next((m for m in info.metadata if isinstance(m, Float)), None)
     if key.startswith("study."):

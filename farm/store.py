@@ -278,6 +278,17 @@ class Store:
         except (FileNotFoundError, ValueError):
             return None
 
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Give the resolved config of every finished trial, by signature; see `get` for the results."""
+        found = {}
+        root = pyarrow.fs.FileSelector(f"{self._base}/trials", allow_not_found=True)
+        for folder in self._files.get_file_info(root):
+            try:
+                found[folder.base_name] = json.loads(self._read(f"{folder.path}/{RECORD}"))["config"]
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
+                continue  # torn, or not a result
+        return found
+
     def model_state(self, signature: str) -> State:
         """Read what a trial's model learnt.
 

@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import importlib
-import math
 import pkgutil
 import runpy
 import sys
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 import search_spaces
-from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, PLAIN_WIDTH, run
+from farm.base.command_line import PLAIN_WIDTH, run
 from farm.base.errors import UserError, nearest
-from farm.base.search_space import Sweep
+from farm.base.search_space import Float, Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
-    from farm.plan import Plan, Trial
-    from farm.store import Record, Store
     from farm.studies.study import Source
-    from farm.tracking import Tracking
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Where and how a sweep runs; outside every signature."""
-
-    storage: str
-    tracking_uri: str
-    concurrency: int | None
-    address: str | None
-    dry_run: bool
-    rerun: bool
-    checkpoint_every: float
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -134,8 +115,27 @@ def sweep(
             min=1,
             max=100_000,
             help="Draw this many configs of each variant from the sweep's ranges and those of --set;"
-            " each is a row of its own.",
-            show_default="none",
+            " each is a row of its own. Of a search: configs that each sampler tries, in all.",
+            show_default="none; the search's",
+        ),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Which of its studies a sweep is about.", show_default="its first")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="Who proposes the configs of a search, separated by commas: tpe, gp, nsga2, random.",
+            show_default="the search's",
+        ),
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC",
+            help="What a search looks for, on the validation block: val/pinball, or val/rmse:min."
+            " Repeatable: several give a Pareto front.",
+            show_default="the search's",
         ),
     ] = None,
     concurrency: Annotated[
@@ -178,16 +178,35 @@ def sweep(
     if name is None:
         _list_sweeps(console)
         return
-    declared_name, declared = load_sweep(name)
+    declared_name, declared = load_sweep(name, study)
+    from farm.drive import Runtime, drive
     from farm.plan import Options, make_plan, parse_setting
+    from farm.space import make_search
 
     chosen = dict(parse_setting(text) for text in settings or ())
     if epochs is not None:
         chosen["training.epochs"] = epochs
-    options = Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
     runtime = Runtime(storage, tracking_uri, concurrency, address, dry_run, rerun, checkpoint_every)
+    options = Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
+    if declared.search is None:
+        for option, given in (("--sampler", sampler), ("--objective", objective)):
+            if given:
+                raise UserError(f"{option}: this sweep searches for nothing: leave it out, or run weights")
+        plan = make_plan(declared_name, declared, read_source(declared, data, surface), options)
+        raise typer.Exit(drive(plan, None, runtime, console))
+    # Ranges and the number of configs are the search's; its rows have fixed values alone.
+    fixed = {key: value for key, value in chosen.items() if not isinstance(value, Float)}
+    options = replace(options, settings=fixed, samples=None)
     plan = make_plan(declared_name, declared, read_source(declared, data, surface), options)
-    raise typer.Exit(_run(plan, runtime, console))
+    search = make_search(
+        plan,
+        chosen,
+        objectives=objective or (),
+        samplers=_names(sampler) or (),
+        samples=samples,
+        quick=quick,
+    )
+    raise typer.Exit(drive(plan, search, runtime, console))
 
 
 def read_source(declared: Sweep, data: Path | None = None, surface: Path | None = None) -> Source:
@@ -219,34 +238,57 @@ def sweeps() -> dict[str, Sweep]:
     }
 
 
-def load_sweep(name: str) -> tuple[str, Sweep]:
+def load_sweep(name: str, study: str | None = None) -> tuple[str, Sweep]:
     """Find a sweep by name, or load it from a user's own ``.py`` file.
+
+    Parameters
+    ----------
+    name
+        Of the sweep, or of the file.
+    study
+        One of the file's ``STUDIES``, sweeps by the study that they are about; None for its SWEEP.
+
+    Returns
+    -------
+    tuple
+        The name, with that of a study that is not the file's first one, and the sweep.
 
     Raises
     ------
     UserError
         If there is no such sweep, or the file declares none.
     """
+    declared, stem = _declarations(name), Path(name).stem
+    if not isinstance(declared.get("SWEEP"), Sweep):
+        raise UserError(f"sweep file {name!r} declares no SWEEP: write SWEEP = Sweep(...)")
+    if study is None:
+        return stem, declared["SWEEP"]
+    studies = declared.get("STUDIES", {})
+    if study not in studies:
+        about = nearest(study, studies) if studies else "it is about one study alone: leave --study out"
+        raise UserError(f"sweep {stem}: unknown study {study!r}: {about}")
+    first = studies[study] is declared["SWEEP"]
+    return stem if first else f"{stem}-{study}", studies[study]
+
+
+def _declarations(name: str) -> dict[str, Any]:
+    """Give what a sweep file declares."""
     if not name.endswith(".py"):
         known = sweeps()
         if name not in known:
             raise UserError(f"unknown sweep {name!r}: {nearest(name, known)}")
-        return name, known[name]
-    path = Path(name)
-    if not path.is_file():
+        return vars(importlib.import_module(f"search_spaces.{name}"))
+    if not Path(name).is_file():
         raise UserError(
             f"sweep file {name!r} does not exist: give the name of a sweep or a .py file that declares SWEEP"
         )
     try:
-        declared = runpy.run_path(name).get("SWEEP")
+        return runpy.run_path(name)
     except UserError:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"sweep file {name!r} fails with {reason}: mend the file") from error
-    if not isinstance(declared, Sweep):
-        raise UserError(f"sweep file {name!r} declares no SWEEP: write SWEEP = Sweep(...)")
-    return path.stem, declared
 
 
 def _list_sweeps(console: Console) -> None:
@@ -257,158 +299,6 @@ def _list_sweeps(console: Console) -> None:
         table.add_row(f"[bold]{known}[/bold]", declared.title)
     console.print(table)
     console.print("[dim]python -m farm.sweep NAME runs one; --help lists the options[/dim]")
-
-
-def _run(plan: Plan, runtime: Runtime, console: Console) -> int:
-    """Run what is missing, log it and show the verdict; give the exit code."""
-    from farm.store import Store
-    from farm.tracking import Tracking, check_uri
-    from farm.tuning.engine import check_address
-
-    if runtime.dry_run:
-        from farm.report.dry_run import show_plan
-
-        show_plan(plan, Store(runtime.storage), console)
-        return 0
-    check_uri(runtime.tracking_uri)
-    if runtime.address:
-        check_address(runtime.address)
-    started = time.monotonic()
-    store = Store(runtime.storage).open()
-    records = (
-        {}
-        if runtime.rerun
-        else {t.signature: found for t in plan.trials if (found := store.get(t.signature))}
-    )
-    console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
-    tracking = Tracking(runtime.tracking_uri, plan)
-    failures: dict[str, str] = {}
-    seconds = _execute(plan, runtime, store, records, failures, tracking, console)
-    if len(records) + len(failures) < len(plan.trials):  # Ctrl-C: Tune ends what is running and returns
-        console.print(
-            f"[yellow]stopped: {len(records)} of {len(plan.trials)} trials are in the store;"
-            " the same command goes on from here[/yellow]"
-        )
-        return EXIT_INTERRUPTED
-    _conclude(plan, records, failures, seconds, tracking, console)
-    where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}"
-    if runtime.tracking_uri.startswith("http"):
-        where = runtime.tracking_uri
-    console.print(f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {where}[/dim]", soft_wrap=True)
-    return EXIT_FAILED_TRIALS if failures else 0
-
-
-def _execute(
-    plan: Plan,
-    runtime: Runtime,
-    store: Store,
-    records: dict[str, Record],
-    failures: dict[str, str],
-    tracking: Tracking,
-    console: Console,
-) -> float:
-    """Run the missing trials, filling `records` and `failures` as they end; give the seconds it took."""
-    from farm.report.progress import Progress
-    from farm.tuning.engine import Event, Outcome, execute
-    from farm.tuning.stage_tree import StageTree, stage_nodes
-
-    missing = [trial for trial in plan.trials if trial.signature not in records]
-    if not missing:
-        console.print(f"all {len(plan.trials)} trials are in the store", highlight=False)
-        return 0.0
-    started = time.monotonic()
-    console.print(f"{len(missing)} of {len(plan.trials)} trials to run", highlight=False)
-    reference = plan.sweep.references[0]
-    tree = StageTree(missing, plan.source, store, again=runtime.rerun)
-    nodes = stage_nodes(missing, plan.source, store).values()
-    stages = sum(runtime.rerun or not node.stored for node in nodes)
-    with Progress(console, len(plan.trials), len(records), stages, reference) as progress:
-
-        def on_event(event: Event) -> None:
-            name = event.job.name
-            if event.kind == "started":
-                progress.running(name, "starting")
-            elif event.kind == "epoch":
-                progress.running(name, f"epoch {event.epoch}, validation loss {event.val_loss:.3g}")
-            else:
-                progress.left(name, event.job.kind == "stage")
-                for outcome in event.outcomes:
-                    settle(outcome)
-
-        def settle(outcome: Outcome) -> None:
-            trial = outcome.trial
-            if outcome.error:
-                failures[trial.name] = outcome.error
-                progress.failed(trial.name, outcome.error)
-            elif (record := store.get(trial.signature)) is not None:
-                records[trial.signature] = record
-                skill = _skills(plan, trial, records)
-                on_validation = _skills(plan, trial, records, "val").get(
-                    f"vs/{reference}_rmse_skill", math.nan
-                )
-                progress.finished(
-                    trial.name,
-                    1 - on_validation if trial.role == "variant" else None,
-                )
-                # Baselines go first; a trial that overtook its reference is logged at the end.
-                if len(skill) == len(plan.sweep.references):
-                    try:
-                        tracking.log_trial(trial, record, skill)
-                    except UserError as error:  # the trial counts all the same
-                        console.print(str(error), style="yellow", highlight=False, markup=False)
-
-        for outcome in tree.stopped():  # by gates after stages of the store
-            settle(outcome)
-        execute(
-            tree,
-            plan.source,
-            store,
-            on_event=on_event,
-            concurrency=runtime.concurrency,
-            resources=plan.sweep.resources,
-            address=runtime.address,
-            keep_every=runtime.checkpoint_every,
-        )
-    return time.monotonic() - started
-
-
-def _conclude(
-    plan: Plan,
-    records: dict[str, Record],
-    failures: dict[str, str],
-    seconds: float,
-    tracking: Tracking,
-    console: Console,
-) -> None:
-    """Show and log the verdict over what is finished."""
-    from farm.report.conclusion import conclude
-    from farm.report.tables import verdict_table
-
-    out = Path("results") / plan.name
-    end = conclude(plan, records, out)
-    console.print(verdict_table(end.table, plan.sweep.references, width=console.width))
-    console.print(end.sentence, highlight=False, markup=False)
-    for name, reason in failures.items():
-        console.print(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"[dim]{out}/: {', '.join(path.name for path in end.files)}[/dim]")
-    skills = {trial.signature: _skills(plan, trial, records) for trial in end.trials}
-    tracking.log_results(
-        end.trials, records, skills, end.table, end.sentence, end.files, len(failures), seconds
-    )
-
-
-def _skills(plan: Plan, trial: Trial, records: Mapping[str, Record], block: str = "test") -> dict[str, float]:
-    """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.
-
-    It is NaN where the reference is never wrong, as on a price that does not move.
-    """
-    rmse = records[trial.signature].metrics[f"{block}/rmse"]
-    skills = {}
-    for other in plan.trials:
-        if other.row in plan.sweep.references and other.ticker == trial.ticker and other.signature in records:
-            reference = records[other.signature].metrics[f"{block}/rmse"]
-            skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
-    return skills
 
 
 def main() -> None:

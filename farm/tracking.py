@@ -178,7 +178,11 @@ class Tracking:
             If MLflow cannot be written; the next run of the sweep logs what is missing.
         """
         run = self._trials.get(trial.signature)
-        if run is not None and run.info.status == "FINISHED" and _defined(skill) <= run.data.metrics.keys():
+        if (
+            run is not None
+            and run.info.status == "FINISHED"
+            and _defined(skill).keys() <= run.data.metrics.keys()
+        ):
             if run.data.tags.get("mlflow.parentRunId") != self.parent:
                 # The latest sweep that asks for a trial shows it.
                 self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
@@ -263,6 +267,30 @@ class Tracking:
         self._client.set_tag(self.parent, "farm.digest", digest)
         self._finish(self.parent, [(name, value, 0) for name, value in counts.items()], {}, when)
 
+    @_told()
+    def log_search(self, marks: Mapping[str, Mapping[str, str]], metrics: Mapping[str, float]) -> None:
+        """Mark the runs of what a search has tried, and put its figures on the sweep's run.
+
+        Parameters
+        ----------
+        marks
+            Tags by signature, such as ``{"farm.pareto": "front"}``.
+        metrics
+            Of the sweep's run, by full name.
+
+        Raises
+        ------
+        UserError
+            If MLflow cannot be written.
+        """
+        for signature, tags in marks.items():
+            run = self._trials.get(signature)
+            for name, value in tags.items():
+                if run is not None and run.data.tags.get(name, "") != value:
+                    self._client.set_tag(run.info.run_id, name, value)
+        for name, score in _defined(metrics).items():
+            self._client.log_metric(self.parent, _FORBIDDEN.sub("_", name), score, step=0)
+
     def _log_summary(self, row: Mapping[Any, Any], records: Sequence[Record], when: int) -> None:
         """Log one row of the verdict, in place of an older one."""
         tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"]}
@@ -323,8 +351,8 @@ def _tree_metrics(records: Sequence[Record], seconds: float) -> dict[str, float]
     return {**metrics, "tree/wall_seconds": seconds} if seconds else metrics
 
 
-def _defined(metrics: Mapping[str, float]) -> set[str]:
-    return {name for name, value in metrics.items() if math.isfinite(value)}
+def _defined(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

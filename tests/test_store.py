@@ -111,3 +111,14 @@ def test_a_record_that_is_none_is_no_trial(finished, tmp_path: Path, content: st
     store.put("abc", *finished)
     (tmp_path / "trials" / "abc" / RECORD).write_text(content)
     assert store.get("abc") is None
+
+
+def test_lists_the_configs_of_finished_trials_alone(finished, tmp_path: Path) -> None:
+    config, result = finished
+    store = Store(str(tmp_path / "store"))
+    assert store.configs() == {}
+    for signature in ("abc", "def", "torn"):
+        store.put(signature, config, result)
+    torn = tmp_path / "store" / "trials" / "torn" / RECORD
+    torn.write_bytes(torn.read_bytes()[:50])
+    assert store.configs() == {name: config.model_dump(mode="json") for name in ("abc", "def")}

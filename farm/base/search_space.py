@@ -46,6 +46,10 @@ class Float(GroupedMetadata):
         if self.log and self.low <= 0:
             raise UserError(f"range {self.low}..{self.high}: a logarithmic range needs a positive low end")
 
+    def __str__(self) -> str:
+        """Write it shortly, such as ``1e-06..1, log``."""
+        return f"{self.low:g}..{self.high:g}{', log' if self.log else ''}"
+
     def __iter__(self) -> Iterator[object]:
         """Give pydantic the two bounds to hold values to."""
         yield Ge(self.low)
@@ -77,6 +81,11 @@ class Choice:
         if len(self.options) == 0 or len(set(map(repr, self.options))) != len(self.options):
             raise UserError(f"choice {self.options!r}: expected at least one option, each once")
 
+    def __str__(self) -> str:
+        """Write it shortly, such as ``2, 5 or 10``."""
+        *some, last = map(str, self.options)
+        return f"{', '.join(some)} or {last}" if some else last
+
 
 Range = Float | Int | Choice
 Replicate = Literal["ticker", "panel", "surfaces"]
@@ -99,6 +108,59 @@ class Variant(_Declaration):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.+\- ]*$", max_length=80)
     values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class When:
+    """A range of a key that exists only where another searched key has one of some values.
+
+    Parameters
+    ----------
+    key
+        The other key, which is searched over named options and declared before.
+    values
+        The options of it under which this range exists.
+    range
+        What is then searched.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+    range: Range
+
+
+class Search(_Declaration):
+    """What a search tries, and what it looks for; see `farm.space`.
+
+    Parameters
+    ----------
+    variant
+        The row of the sweep whose config is searched from: it holds what is not searched.
+    ranges
+        What is searched, by dotted key; each within the range that its config field declares. An
+        item of a tuple is named by its place, such as ``model.quantile_weights.0``.
+    objectives
+        Metrics of the validation block, such as ``"val/pinball"``. Less or more is better as the
+        metric declares, and where it declares an optimum instead, the distance from that is what is
+        made small; ``"val/pinball:min"`` says it outright.
+    stopped_on
+        The objective that a config's validation loss ranks configs by, from epoch to epoch. A search
+        for it alone stops what falls behind; empty where no loss compares between configs.
+    samplers
+        Who proposes configs, each within the same budget and knowing nothing of the others.
+    samples
+        Configs that each sampler may try, in all.
+    top
+        How many of the best are run again on every seed of the sweep.
+    """
+
+    variant: str
+    ranges: dict[str, Range | When] = Field(min_length=1)
+    objectives: tuple[str, ...] = Field(min_length=1)
+    stopped_on: str = ""
+    samplers: tuple[str, ...] = ("tpe", "random")
+    samples: int = Field(default=64, ge=1)
+    top: int = Field(default=5, ge=1)
 
 
 class Resources(_Declaration):
@@ -151,6 +213,8 @@ class Sweep(_Declaration):
         values by dotted key in ``common``.
     ranges
         What ``--samples`` draws from, by dotted key.
+    search
+        What a search tries beside the rows above; ``quick`` may replace its ``samples`` and ``top``.
     resources
         What one trial may use.
 
@@ -176,7 +240,17 @@ class Sweep(_Declaration):
     seeds: int = Field(default=3, ge=1)
     quick: dict[str, Any] = Field(default_factory=dict)
     ranges: dict[str, Range] = Field(default_factory=dict)
+    search: Search | None = None
     resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _search_has_its_row(self) -> Self:
+        if self.search is not None and self.search.variant not in {row.name for row in self.variants}:
+            raise UserError(
+                f"sweep {self.title!r}: the search sets out from {self.search.variant!r}, which is not"
+                " among its variants; add it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_sound(self) -> Self:

@@ -29,9 +29,8 @@ class Metric:
     name
         Last part of its name in MLflow, such as ``"rmse"``.
     section
-        First part of that name. A metric of ``"test"`` is logged under the name of the block it
-        was measured on (``val/rmse``, ``test/rmse``); one of ``"interval"`` exists for the test
-        block alone.
+        First part of that name, on the test block. On any other block it is the block's name:
+        ``val/rmse``, ``val/violations``.
     function
         Scores B forecasts against B truths.
     direction
@@ -133,9 +132,9 @@ def evaluate(
     Returns
     -------
     dict
-        Scores by MLflow name: ``{block}/rmse``, or ``{block}/{part}/rmse``, and so on; on the test
-        block also ``interval/violations`` and so on, if the forecast has quantiles. A score that is
-        not defined on these truths (see each metric) is NaN.
+        Scores by MLflow name: ``test/rmse``, or ``test/{part}/rmse``, and so on, and, if the forecast
+        has quantiles, ``interval/violations`` and so on; on another block ``{block}/rmse`` and
+        ``{block}/violations``. A score that is not defined on these truths (see each metric) is NaN.
 
     Raises
     ------
@@ -149,10 +148,8 @@ def evaluate(
     scores: dict[str, float] = {}
     for name in METRICS:
         entry = METRICS[name]
-        if entry.section == "interval" and block != "test":
-            continue
         if entry.needs == "quantiles" and forecast.quantiles is None:
             continue
-        section = block if entry.section == "test" else entry.section
+        section = entry.section if block == "test" else block
         scores[metric_name(section, part, name)] = entry.function(forecast, truth)
     return scores

@@ -12,9 +12,10 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, final
 import numpy as np
 import torch
 from jaxtyping import Float as Shaped
-from pydantic import model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
+from farm.base.config import listed
 from farm.base.errors import UserError
 from farm.base.model import MODELS
 from farm.base.registry import component
@@ -68,6 +69,9 @@ class BackfillCVAEConfig(NetworkConfig):
         What the validation loss is, and so which epoch is kept: the expectation of the training loss
         (``recipe``), which goes on falling while the oracle improves, or the pinball loss of the
         forecast without the target (``realistic``).
+    quantile_weights
+        What the pinball losses of the levels 0.05, 0.5 and 0.95 count for in training; only ratios
+        matter. The validation loss under ``realistic`` weighs them alike, so that configs compare.
     kl_weight
         Weight of the KL divergence, summed over dimensions.
     kl_warmup
@@ -93,6 +97,11 @@ class BackfillCVAEConfig(NetworkConfig):
     masked_latent: Annotated[Literal["previous", "current"], Choice(("previous", "current"))] = "previous"
     mask_fill: Annotated[Literal["forward", "flag"], Choice(("forward", "flag"))] = "forward"
     stop_on: Annotated[Literal["recipe", "realistic"], Choice(("recipe", "realistic"))] = "recipe"
+    quantile_weights: Annotated[
+        tuple[Annotated[float, Float(1e-3, 1e3)], ...],
+        BeforeValidator(listed),
+        Field(min_length=3, max_length=3),
+    ] = (1.0, 1.0, 1.0)
     kl_weight: Annotated[float, Float(0.0, 100.0)] = 1e-4
     kl_warmup: Annotated[int, Int(0, 10_000)] = 0
     free_bits: Annotated[float, Float(0.0, 10.0)] = 0.0
@@ -253,6 +262,8 @@ class BackfillCVAE(LatentNetwork):
             nn.init.zeros_(parameter)
         self.cointegration = Cointegration(self.dim, assets - 1, width) if config.cointegration else None
         self.kl_share = 1.0
+        equal = len(set(config.quantile_weights)) == 1
+        self._weights = None if equal else config.quantile_weights
         self.register_buffer("mean", torch.tensor(float(inputs.mean[0]), dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(float(inputs.scale[0]), dtype=torch.float64))
 
@@ -338,7 +349,7 @@ class BackfillCVAE(LatentNetwork):
             weight = 1.0 if asset in (0, absent) else self.config.peer_loss
             if weight > 0:
                 truth = full[:, first:, asset * self.channels].flatten()
-                loss = loss + weight * pinball_loss(quantiles.flatten(0, 1), truth, LEVELS)
+                loss = loss + weight * pinball_loss(quantiles.flatten(0, 1), truth, LEVELS, self._weights)
         if self.prior is not None and absent is not None:
             return loss  # z was drawn from the prior itself
         kl = gaussian_kl(*(value.flatten(0, 1) for value in (*posterior, *self._prior(full, first))))

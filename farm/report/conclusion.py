@@ -35,12 +35,15 @@ class Conclusion:
         The same in one plain sentence.
     files
         What was written.
+    judged
+        How many variants its p-values account for: the rows, and what a search has tried beside.
     """
 
     trials: tuple[Trial, ...]
     table: pd.DataFrame
     sentence: str
     files: tuple[Path, ...]
+    judged: int
 
 
 def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion:
@@ -72,7 +75,15 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     predictions, curves = _frames(done, records)
     scores = replicate_scores(predictions, references)
     settled = frozenset(trial.row for trial in plan.trials if not trial.config.model.trained)
-    table = verdict(predictions, references, plan.rows("variant"), plan.rows("baseline"), settled=settled)
+    variants, tried = plan.rows("variant"), _tried(plan, records)
+    table = verdict(
+        pd.concat([predictions, *tried.values()], ignore_index=True),
+        references,
+        (*variants, *tried),
+        plan.rows("baseline"),
+        settled=settled,
+    )
+    table = table[~table["model"].isin(list(tried))].reset_index(drop=True)
     by_row = {row: [records[t.signature] for t in done if t.row == row] for row in table["model"]}
     table["warnings"] = [
         ", ".join(f"{name} {share}" for name, share in shares_of_warnings(by_row[row]).items())
@@ -81,7 +92,7 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     drawn = figures(table, scores, predictions, curves, references)
     keyed = [(_key(trial), records[trial.signature]) for trial in done]
     evaluations = evaluation_table(keyed)
-    study, sentence = plan.trials[0].config.study.name, verdict_sentence(table, references)
+    study, sentence = plan.trials[0].config.study.name, verdict_sentence(table, references, len(tried))
     drawn |= study_figures(study, table, evaluations, keyed)
     more: dict[str, pd.DataFrame] = {}
     if study == "forecast" and (found := _distributions(plan, keyed)):
@@ -89,12 +100,20 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
         drawn |= found.figures
     metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
     files = write_results(out, table, scores, predictions, evaluations, metrics, drawn, more)
-    return Conclusion(done, table, sentence, tuple(files))
+    judged = len({trial.row for trial in done if trial.role == "variant"}) + len(tried)
+    return Conclusion(done, table, sentence, tuple(files), judged)
 
 
 def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:
     seeds = len({trial.config.seed for trial in plan.trials})
     return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds)
+
+
+def _tried(plan: Plan, records: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
+    """Give the forecasts of what a search has tried and finished beside the rows, by name."""
+    finished = [trial for trial in plan.tried if trial.signature in records]
+    names = dict.fromkeys(trial.row for trial in finished)
+    return {name: _frames([t for t in finished if t.row == name], records)[0] for name in names}
 
 
 def _key(trial: Trial) -> dict[str, Any]:

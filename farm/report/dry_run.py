@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from farm.base.search_space import Choice
 from farm.plan import Plan
+from farm.space import SearchPlan
 from farm.store import Store
 from farm.tuning.stage_tree import Node, stage_nodes
 
@@ -36,6 +38,19 @@ def show_plan(plan: Plan, store: Store, console: Console) -> None:
         console.print(_tree(nodes))
         console.print(_totals(nodes), highlight=False)
     console.print(f"{len(plan.trials)} trials", highlight=False)
+
+
+def show_search(search: SearchPlan, console: Console) -> None:
+    """Print what a search would try, and for what."""
+    table = Table("searched", "range", "only where", box=None)
+    for parameter in search.space.parameters:
+        where = "" if parameter.given is None else f"{parameter.given[0]} is {Choice(parameter.given[1])}"
+        table.add_row(parameter.key, str(parameter.range), where)
+    console.print(table)
+    goals = " and ".join(objective.label for objective in search.objectives)
+    console.print(
+        f"{search.samples} configs by each of {', '.join(search.samplers)}, for {goals}", highlight=False
+    )
 
 
 def _tree(nodes: Mapping[str, Node]) -> Tree:

@@ -108,13 +108,15 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, bri
     return shown
 
 
-def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...]) -> str:
+def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...], tried: int = 0) -> str:
     """Say in one plain sentence whether the variants beat the first reference.
 
     Parameters
     ----------
     table, references
         As for `verdict_table`; also the column seeds, the number of seeds behind each row.
+    tried
+        Variants beside those of the table that the p-values after selection account for.
 
     Returns
     -------
@@ -132,7 +134,7 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...]) -> str:
         return f"{first} did not finish: nothing to compare the variants with."
     winners = judged[judged["beats"] == "yes"]
     best = (judged if len(winners) == 0 else winners).iloc[0].to_dict()
-    name, distance = best["model"], _distance(best, first, len(judged))
+    name, distance = best["model"], _distance(best, first, len(judged) + tried)
     count = f"{len(winners)} of {len(judged)} variants {'beats' if len(winners) == 1 else 'beat'} {first}"
     if len(winners) > 0 and len(judged) == 1:
         sentence = f"{name} beats {first}: it has {distance}"
@@ -234,8 +236,13 @@ def write_results(
         "evaluations.csv": evaluations.to_csv(index=False).encode(),
         "metrics.csv": metrics.to_csv(index=False).encode(),
         **{f"{stem}.csv": extra.to_csv(index=False).encode() for stem, extra in (more or {}).items()},
-        **{f"{stem}.png": _png(figure) for stem, figure in figures.items()},
     }
+    return save_files(out, contents, figures)
+
+
+def save_files(out: Path, contents: Mapping[str, bytes], figures: Mapping[str, Figure]) -> list[Path]:
+    """Write files by name and figures by stem, each whole or not at all; see `write_results`."""
+    contents = {**contents, **{f"{stem}.png": _png(figure) for stem, figure in figures.items()}}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

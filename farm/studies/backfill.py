@@ -52,6 +52,8 @@ class BackfillStudy(PanelStudy):
     """
 
     believable = 0.99  # an index is nearly the sum of its peers
+    VERSION = 2  # 2: intervals are scored on the validation block too
+
     name: Literal["backfill"] = "backfill"
     ticker: str
     peers: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)]

@@ -33,6 +33,7 @@ _QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # an epoch's report holds no objective of a search
     "TUNE_WARN_THRESHOLD_S": "60",
     "TUNE_MAX_PENDING_TRIALS_PG": "16",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a sweep resumes from the store, not from Tune's snapshots
@@ -41,7 +42,7 @@ _QUIET = {
 WORKER_RETRIES = 4
 STORED = "stored"  # key of a job's last result, when what it made is in the store
 
-Kind = Literal["started", "epoch", "finished", "failed"]
+Kind = Literal["started", "epoch", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Event:
     Parameters
     ----------
     kind
-        What happened to the job; one that is ``finished`` has left what it made in the store.
+        What happened to the job; one that is ``finished`` has left what it made in the store, and one
+        that is ``stopped`` fell behind others of a search.
     job
         The job.
     epoch, val_loss
@@ -172,7 +174,7 @@ def execute(
         from ray import tune
 
         needs = bundle(resources)
-        most = concurrency or (_room(needs) if address is None else math.inf)
+        most = concurrency or (room(needs) if address is None else math.inf)
         searcher, callback = _desk(supply, on_event, most)
         work = tune.with_parameters(_trainable, source=source, root=store.root, keep_every=keep_every)
         tuner = tune.Tuner(
@@ -199,6 +201,8 @@ def execute(
 def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
     """Join a Ray cluster, or start Ray on this machine, for as long as the block lasts.
 
+    Inside another such block it does nothing, so that several calls share one start.
+
     Raises
     ------
     UserError
@@ -208,6 +212,9 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
     _connect(address, concurrency)
     try:
         for logger in ("ray", "ray.tune", "ray.train"):
@@ -225,7 +232,7 @@ def bundle(resources: Resources) -> dict[str, float]:
     return {"cpu": resources.cpu, "gpu": gpu}
 
 
-def _room(needs: Mapping[str, float]) -> int:
+def room(needs: Mapping[str, float]) -> int:
     """Count the jobs that run side by side here.
 
     No more are asked for, so that a job is chosen when a worker is free and not before. A cluster may

@@ -1,6 +1,7 @@
 """The back-filling CVAE: what each part may see, and that its redesigns find a planted beta."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -224,7 +225,27 @@ def test_every_field_declares_its_range() -> None:
     from farm.base.search_space import Choice, Float
 
     for name, info in BackfillCVAEConfig.model_fields.items():
-        assert name == "name" or any(isinstance(m, Float | Choice) for m in info.metadata), name
+        metadata = get_args(get_args(info.annotation)[0]) if name == "quantile_weights" else info.metadata
+        assert name == "name" or any(isinstance(m, Float | Choice) for m in metadata), name
+
+
+def test_quantile_weights_count_in_training_alone_and_by_their_ratios(world: Dataset) -> None:
+    batch = Batch.of(world.val, torch.device("cpu"))
+
+    def losses(*weights: float) -> tuple[float, float]:
+        model = untaught("sees-peers", world, quantile_weights=weights, masked_share=1.0, kl_weight=0.0)
+        with reproducible(1):
+            taught = float(model.train().loss(batch).detach())
+        return taught, float(model.eval().loss(batch).detach())
+
+    equal, doubled, tails, lower = (losses(*w) for w in ((1, 1, 1), (2, 2, 2), (5, 1, 5), (1e3, 1e-3, 1e-3)))
+    assert equal == doubled
+    assert tails[0] != pytest.approx(equal[0], rel=1e-3)
+    assert tails[1] == equal[1] == lower[1], "the validation loss compares between weights"
+    upper, middle = losses(1e-3, 1e-3, 1e3)[0], losses(1e-3, 1e3, 1e-3)[0]
+    assert (lower[0] + middle + upper) / 3 == pytest.approx(equal[0], rel=1e-4), (
+        "the mean of the three levels"
+    )
 
 
 def test_gaussian_kl_against_torch() -> None:

@@ -1,0 +1,296 @@
+"""From a plan to its verdict: run what is missing, search, log it and show what it comes to."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
+from farm.base.errors import UserError
+from farm.plan import Plan, Trial
+from farm.report.conclusion import conclude
+from farm.report.dry_run import show_plan, show_search
+from farm.report.progress import Progress
+from farm.report.tables import verdict_table
+from farm.space import SearchPlan, with_rows
+from farm.store import Record, Store
+from farm.tracking import Tracking, check_uri
+from farm.tuning.engine import Event, Outcome, check_address, cluster, execute
+from farm.tuning.stage_tree import StageTree, stage_nodes
+
+if TYPE_CHECKING:
+    from farm.tuning.studies import Attempt  # optuna takes half a second, and only a search needs it
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a sweep runs; outside every signature."""
+
+    storage: str
+    tracking_uri: str
+    concurrency: int | None
+    address: str | None
+    dry_run: bool
+    rerun: bool
+    checkpoint_every: float
+
+
+def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Console) -> int:
+    """Run what is missing of a sweep, log it and show the verdict.
+
+    Parameters
+    ----------
+    plan
+        The rows of the sweep.
+    search
+        What it searches beside them; None for a sweep that searches for nothing.
+    runtime
+        Where and how.
+    console
+        Where to show it.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or that trials failed, or that it was interrupted.
+    """
+    if runtime.dry_run:
+        show_plan(plan, Store(runtime.storage), console)
+        if search is not None:
+            show_search(search, console)
+        return 0
+    check_uri(runtime.tracking_uri)
+    if runtime.address:
+        check_address(runtime.address)
+    started = time.monotonic()
+    driver = _Driver(plan, runtime, console)
+    console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
+    done = driver.execute() if search is None else driver.search(search)
+    if not done:  # Ctrl-C: Tune ends what is running and returns
+        console.print(
+            f"[yellow]stopped: {len(driver.records)} of {len(driver.plan.trials)} trials are in the store;"
+            " the same command goes on from here[/yellow]"
+        )
+        return EXIT_INTERRUPTED
+    driver.conclude(search)
+    where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}"
+    if runtime.tracking_uri.startswith("http"):
+        where = runtime.tracking_uri
+    console.print(f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {where}[/dim]", soft_wrap=True)
+    return EXIT_FAILED_TRIALS if driver.failures else 0
+
+
+class _Driver:
+    """One run of a sweep.
+
+    Attributes
+    ----------
+    plan
+        The rows; a search adds its best.
+    records, failures
+        Results by signature, and reasons by the name of the trial.
+    seconds
+        That trials ran.
+    attempts
+        What a search has tried.
+    """
+
+    def __init__(self, plan: Plan, runtime: Runtime, console: Console) -> None:
+        self.plan = plan
+        self.records: dict[str, Record] = {}
+        self.failures: dict[str, str] = {}
+        self.seconds = 0.0
+        self.attempts: tuple[Attempt, ...] = ()
+        self._runtime = runtime
+        self._console = console
+        self._store = Store(runtime.storage).open()
+        self._tracking = Tracking(runtime.tracking_uri, plan)
+
+    def execute(self) -> bool:
+        """Run the trials of the plan that are missing; False after Ctrl-C."""
+        missing = []
+        for trial in self.plan.trials:
+            if trial.signature in self.records or trial.name in self.failures:
+                continue
+            found = None if self._runtime.rerun else self._store.get(trial.signature)
+            if found is None:
+                missing.append(trial)
+            else:
+                self.records[trial.signature] = found
+        if not missing:
+            self._console.print(f"all {len(self.plan.trials)} trials are in the store", highlight=False)
+            return True
+        started = time.monotonic()
+        total = len(self.plan.trials)
+        self._console.print(f"{len(missing)} of {total} trials to run", highlight=False)
+        tree = StageTree(missing, self.plan.source, self._store, again=self._runtime.rerun)
+        nodes = stage_nodes(missing, self.plan.source, self._store).values()
+        stages = sum(self._runtime.rerun or not node.stored for node in nodes)
+        reference = self.plan.sweep.references[0]
+        with Progress(self._console, total, total - len(missing), stages, reference) as progress:
+            for outcome in tree.stopped():  # by gates after stages of the store
+                self._settle(outcome, progress, self.failures)
+            execute(
+                tree,
+                self.plan.source,
+                self._store,
+                on_event=self._listener(progress, self.failures),
+                concurrency=self._runtime.concurrency,
+                resources=self.plan.sweep.resources,
+                address=self._runtime.address,
+                keep_every=self._runtime.checkpoint_every,
+            )
+        self.seconds += time.monotonic() - started
+        return all(trial.signature in self.records or trial.name in self.failures for trial in missing)
+
+    def _listener(self, progress: Progress, failures: dict[str, str]) -> Callable[[Event], None]:
+        def on_event(event: Event) -> None:
+            name = event.job.name
+            if event.kind == "started":
+                progress.running(name, "starting")
+            elif event.kind == "epoch":
+                progress.running(name, f"epoch {event.epoch}, validation loss {event.val_loss:.3g}")
+            else:
+                progress.left(name, event.job.kind == "stage")
+                if event.kind == "stopped":
+                    progress.finished(name, None)
+                for outcome in event.outcomes:
+                    self._settle(outcome, progress, failures)
+
+        return on_event
+
+    def _settle(self, outcome: Outcome, progress: Progress, failures: dict[str, str]) -> None:
+        """Take a trial that has ended to the records or the failures, show it and log it."""
+        trial, references = outcome.trial, self.plan.sweep.references
+        if outcome.error:
+            failures[trial.name] = outcome.error
+            progress.failed(trial.name, outcome.error)
+        elif (record := self._store.get(trial.signature)) is not None:
+            self.records[trial.signature] = record
+            skill = self._skills(trial)
+            on_validation = self._skills(trial, "val").get(f"vs/{references[0]}_rmse_skill", math.nan)
+            progress.finished(trial.name, 1 - on_validation if trial.role == "variant" else None)
+            # Baselines go first; a trial that overtook its reference is logged at the end.
+            if len(skill) == len(references):
+                try:
+                    self._tracking.log_trial(trial, record, skill)
+                except UserError as error:  # the trial counts all the same
+                    self._console.print(str(error), style="yellow", highlight=False, markup=False)
+
+    def search(self, search: SearchPlan) -> bool:
+        """Run the rows, let each sampler try its configs, and run the best on every seed."""
+        from farm.tuning.studies import journal_of, tried_so_far
+
+        journal = journal_of(self._store, self.plan.name)
+        there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
+        with ExitStack() as stack:
+            if min(there.values()) < search.samples:  # one start of Ray for all that follows
+                stack.enter_context(cluster(self._runtime.address, self._runtime.concurrency))
+            return (
+                self.execute()
+                and all(self._try(search, name, journal, there[name]) for name in search.samplers)
+                and self._add_best(search)
+                and self.execute()
+            )
+
+    def _try(self, search: SearchPlan, sampler: str, journal: Path, there: int) -> bool:
+        """Let a sampler try its configs; False after Ctrl-C."""
+        from farm.tuning.search import search as run_search
+        from farm.tuning.studies import known_configs
+
+        there = min(there, search.samples)
+        self._console.print(
+            f"{sampler}: {search.samples - there} of {search.samples} configs to try, kept in {journal}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        each = len(search.space.bases)
+        reference = self.plan.sweep.references[0]
+        with Progress(self._console, search.samples * each, there * each, 0, reference) as progress:
+            found, done = run_search(
+                search.study(self.plan, sampler),
+                sampler,
+                search,
+                self._store,
+                self.plan.source,
+                journal=journal,
+                # Random search is what the others are measured by, so it hears of nothing.
+                known=() if sampler == "random" else known_configs(self._store, search.space),
+                rivals=[search.study(self.plan, name) for name in search.samplers if name != sampler],
+                on_event=self._listener(progress, {}),
+                concurrency=self._runtime.concurrency,
+                resources=self.plan.sweep.resources,
+                address=self._runtime.address,
+            )
+        self.attempts += found
+        for attempt in found:
+            for signature in attempt.signatures if attempt.state == "complete" else ():
+                if signature not in self.records and (record := self._store.get(signature)) is not None:
+                    self.records[signature] = record
+        return done
+
+    def _add_best(self, search: SearchPlan) -> bool:
+        """Add the best of a search as rows, on every seed, and what else it tried; always True."""
+        from farm.report.search import choose
+
+        plan, space = self.plan, search.space
+        seeds = 1 + max(trial.config.seed for trial in plan.trials if trial.row == search.variant)
+        best = choose(self.attempts, search.objectives, search.top, _signatures(plan))
+        plan = with_rows(plan, space, {attempt.row: attempt.settings for attempt in best}, seeds)
+        rows = _signatures(plan)
+        rest = {
+            a.signatures: a for a in self.attempts if a.state == "complete" and not rows & {*a.signatures}
+        }
+        tried = [trial for a in rest.values() for trial in space.trials(a.row, a.settings)]
+        self.plan = replace(plan, tried=tuple(tried))
+        return True
+
+    def conclude(self, search: SearchPlan | None) -> None:
+        """Show and log the verdict over what is finished."""
+        plan, show = self.plan, self._console.print
+        out = Path("results") / plan.name
+        end = conclude(plan, self.records, out)
+        show(verdict_table(end.table, plan.sweep.references, width=self._console.width))
+        found = None
+        if search is not None:
+            from farm.report.search import conclude_search, search_table
+
+            found = conclude_search(plan, search, self.attempts, self.records, end, out)
+            show(search_table(found, search))
+            end = replace(end, sentence=f"{end.sentence}\n{found.sentence}", files=(*end.files, *found.files))
+        show(end.sentence, highlight=False, markup=False)
+        for name, reason in self.failures.items():
+            show(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
+        show(f"[dim]{out}/: {', '.join(path.name for path in end.files)}[/dim]")
+        every = (*end.trials, *(trial for trial in plan.tried if trial.signature in self.records))
+        skills = {trial.signature: self._skills(trial) for trial in every}
+        self._tracking.log_results(
+            every, self.records, skills, end.table, end.sentence, end.files, len(self.failures), self.seconds
+        )
+        if found is not None:
+            self._tracking.log_search(found.marks, found.metrics)
+
+    def _skills(self, trial: Trial, block: str = "test") -> dict[str, float]:
+        """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.
+
+        It is NaN where the reference is never wrong, as on a price that does not move.
+        """
+        rmse = self.records[trial.signature].metrics[f"{block}/rmse"]
+        skills = {}
+        for other in self.plan.trials:
+            known = other.signature in self.records
+            if known and other.row in self.plan.sweep.references and other.ticker == trial.ticker:
+                reference = self.records[other.signature].metrics[f"{block}/rmse"]
+                skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
+        return skills
+
+
+def _signatures(plan: Plan) -> frozenset[str]:
+    return frozenset(trial.signature for trial in plan.trials)

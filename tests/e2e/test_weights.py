@@ -1,0 +1,73 @@
+"""A search through the real command line, with real Ray, Optuna and MLflow."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+pytestmark = pytest.mark.e2e
+
+COMMON = ("weights", "--quick", "--epochs", "2", "--objective", "val/rmse", "--objective", "val/violations")
+
+
+def farm(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "farm.sweep", *arguments],
+        cwd=folder,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "neither Ray nor Optuna nor MLflow makes noise"
+    return " ".join(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("anywhere")
+    first = farm(folder, *COMMON, "--samples", "2")
+    assert "tpe: 2 of 2 configs to try" in first
+    more = farm(folder, *COMMON, "--samples", "3")
+    assert "tpe: 1 of 3 configs to try" in more
+    assert "random: 1 of 3 configs to try" in more
+    assert "Tried 6 configs (tpe 3, random 3); 1 known before." in more
+    assert "p after selection" in more
+    return folder
+
+
+def test_the_front_is_in_the_results_and_in_mlflow(folder: Path) -> None:
+    tried = pd.read_csv(folder / "results" / "weights" / "search.csv")
+    assert len(tried) == 7
+    assert (tried["state"] == "complete").all()
+    assert tried["front"].any()
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("weights")
+    assert experiment is not None
+
+    def marked(condition: str) -> set[str]:
+        runs = client.search_runs([experiment.experiment_id], condition, max_results=1000)
+        return {run.data.tags["farm.signature"] for run in runs}
+
+    assert marked("tags.`farm.pareto` = 'front'") == set(tried.loc[tried["front"], "signature"])
+    assert marked("tags.`farm.pick` = 'pick'") == set(tried.loc[tried["pick"], "signature"])
+    (sweep,) = client.search_runs([experiment.experiment_id], "tags.`farm.role` = 'sweep'")
+    assert sweep.data.metrics["search/tried"] == 6
+    assert "Best on validation" in sweep.data.tags["mlflow.note.content"]
+
+
+def test_the_store_holds_each_config_once_and_the_study_is_beside_it(folder: Path) -> None:
+    tried = pd.read_csv(folder / "results" / "weights" / "search.csv")
+    store = folder / "farm_store"
+    for line in tried.to_dict("records"):
+        record = json.loads((store / "trials" / line["signature"] / "result.json").read_text())
+        assert record["metrics"]["val/rmse"] == pytest.approx(line["val/rmse"])
+    assert (store / "studies" / "weights.journal").is_file()
+    assert "all" in farm(folder, *COMMON, "--samples", "3"), "a third run finds nothing to do"
