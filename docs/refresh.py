@@ -208,6 +208,37 @@ GRADIENTS = {
     "score function, baseline": ("gradient/score_function_variance", ".2e"),
     "score function, plain": ("gradient/score_function_plain_variance", ".2e"),
 }
+YEAR = {
+    "overlapping passes": ("test/overlap/rmse", ".4f"),
+    "pass 1": ("test/pass1/rmse", ".4f"),
+    "pass 2": ("test/pass2/rmse", ".4f"),
+    "pass 3": ("test/pass3/rmse", ".4f"),
+    "pass 3 / pass 1": ("test/degradation", ".2f"),
+    "crisis": ("test/crisis/rmse", ".4f"),
+    "normal": ("test/normal/rmse", ".4f"),
+    "next day": ("test/next-day/rmse", ".4f"),
+    "validation": ("val/rmse", ".4f"),
+    "2008, in-sample": ("train/in-sample-crisis/rmse", ".4f"),
+}
+INTERVALS = {
+    "outside, raw": ("interval/violations", ".1%"),
+    "width, raw": ("interval/width", ".3f"),
+    "outside, calibrated": ("interval/conformal/violations", ".1%"),
+    "width, calibrated": ("interval/conformal/width", ".3f"),
+    "Winkler, calibrated": ("interval/conformal/winkler", ".3f"),
+    "CRPS": ("interval/crps", ".4f"),
+    "energy score": ("interval/energy_score", ".3f"),
+}
+STRUCTURE = {
+    "cointegrated, normal: generated": ("cointegration/generated/normal", ".0%"),
+    "real": ("cointegration/real/normal", ".0%"),
+    "crisis: generated": ("cointegration/generated/crisis", ".0%"),
+    "real ": ("cointegration/real/crisis", ".0%"),
+    "correlation distance": ("test/correlation_distance", ".3f"),
+    "calendar arbitrage": ("arbitrage/generated/calendar_rate", ".2%"),
+    "butterfly arbitrage": ("arbitrage/generated/butterfly_rate", ".2%"),
+    "the data's own": ("arbitrage/real/butterfly_rate", ".2%"),
+}
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "verdict": verdict,
     "scenarios": scenarios,
@@ -219,6 +250,9 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "generated": chosen(GENERATED),
     "imputed": chosen(IMPUTED),
     "gradients": chosen(GRADIENTS),
+    "year": chosen(YEAR),
+    "intervals": chosen(INTERVALS),
+    "structure": chosen(STRUCTURE),
 }
 
 

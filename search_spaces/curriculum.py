@@ -1,52 +1,21 @@
-"""Which phases of the surface curriculum matter, and how far it should look back and ahead."""
+"""Which phases of the surface curriculum matter."""
 
 from farm.base.search_space import Sweep, Variant
 from search_spaces.surface import BASELINES, PLAN, QUICK
 
-_CVAE = {"model.name": "surface_cvae"}
-
-
-def _reaching(context: int, horizon: int) -> dict[str, object]:
-    """Stretch the plan to another context and longest horizon.
-
-    Phase 2 keeps the plan's horizons below the longest one and their weights, and gives that one the
-    weight of the plan's longest; phase 3 goes two thirds of the way; offsets are half and whole horizons.
-    """
-    weights = {1: 1.0, 7: 0.9, 14: 0.8, 30: 0.6, 60: 0.4, 90: 0.3}
-    kept = {days: weight for days, weight in weights.items() if days < horizon}
-    kept[horizon] = weights.get(horizon, 0.3)
-    medium = horizon * 2 // 3
-    return {
-        "study.context": context,
-        "study.horizon": horizon,
-        "study.offset": horizon,
-        "study.overlap": horizon // 2,
-        "curriculum.phase2.horizons": tuple(kept),
-        "curriculum.phase2.weights": tuple(kept.values()),
-        "curriculum.phase3.horizon": medium,
-        "curriculum.phase3.offsets": (medium // 2, medium),
-        "curriculum.phase4.horizon": horizon,
-        "curriculum.phase4.offsets": (horizon // 2, horizon),
-    }
-
-
 SWEEP = Sweep(
-    title="Which phases of the surface curriculum matter, and which context and horizon",
+    title="Which phases of the surface curriculum matter",
     question=(
         "Which of teacher forcing, several horizons and the two autoregressive phases does a year of"
-        " surfaces need, and do a shorter or a longer context and horizon serve as well?"
+        " surfaces need?"
     ),
     common=PLAN,
-    variants=(
-        *(
-            Variant(name=f"phases {phases.replace(',', '+')}", values={**_CVAE, "curriculum.name": phases})
-            for phases in ("1", "1,2", "1,2,3", "1,2,3,4", "1,2,4", "1,4", "4")
-        ),
-        # The plan's own pair, 60 and 90 days, is the row of all four phases.
-        *(
-            Variant(name=f"context {context} horizon {horizon}", values=_CVAE | _reaching(context, horizon))
-            for context, horizon in ((20, 30), (30, 60), (60, 120))
-        ),
+    variants=tuple(
+        Variant(
+            name=f"phases {phases.replace(',', '+')}",
+            values={"model.name": "surface_cvae", "curriculum.name": phases},
+        )
+        for phases in ("1", "1,2", "1,2,3", "1,2,3,4", "1,2,4", "1,4", "4")
     ),
     baselines=BASELINES,
     references=("econometric", "linear"),
