@@ -58,8 +58,9 @@ def _tree(nodes: Mapping[str, Node]) -> Tree:
     root = Tree("stages, if no gate is missed")
     branches = {"": root}
     for node in nodes.values():
+        epochs = "epoch" if node.epochs == 1 else "epochs"
         label = Text.assemble(
-            (node.name, "bold"), f": {node.epochs} epochs  ", (node.signature, "dim"),
+            (node.name, "bold"), f": {node.epochs} {epochs}  ", (node.signature, "dim"),
             ("  in the store" if node.stored else "", "green"),
             (f"  {len(node.trials)} trials" if len(node.trials) > 1 else "", "dim"),
         )  # fmt: skip
