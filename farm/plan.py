@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -231,21 +231,12 @@ def _with_settings(
     ranges: dict[str, Range] = dict(declared)
     asked_ranges: list[str] = []
     for asked, value in options.settings.items():
-        # Which split or phase a part is, is said in full: a bare "name" means nothing.
-        bare = asked != "name"
-        matches = [key for key in everything if key == asked or (bare and key.rsplit(".", 1)[-1] == asked)]
-        if len(matches) != 1:
-            problem = (
-                f"stands for {' and '.join(matches)}; give one of them"
-                if matches
-                else nearest(asked, everything)
-            )
-            raise UserError(f"--set: {'ambiguous' if matches else 'unknown'} key {asked!r}: {problem}")
+        key = full_key(asked, everything)
         if isinstance(value, Float | Choice):
-            asked_ranges.append(matches[0])
-            ranges[matches[0]] = narrowed(matches[0], value, everything[matches[0]])
+            asked_ranges.append(key)
+            ranges[key] = narrowed(key, value, everything[key])
         else:
-            fixed[matches[0]] = value
+            fixed[key] = value
     if options.samples is None and asked_ranges:
         raise UserError(f"--set {asked_ranges[0]} is a range: say how many configs to draw with --samples N")
     if options.samples is not None and not ranges:
@@ -264,6 +255,25 @@ def _with_settings(
             sample = {key: _draw(key, space, i) for key, space in drawn.items()}
             out.append((role, Variant(name=f"{row.name} sample {i + 1}", values={**values, **sample})))
     return out
+
+
+def full_key(asked: str, known: Collection[str]) -> str:
+    """Give the dotted key that ``--set`` means by a full key or by the end of one.
+
+    Raises
+    ------
+    UserError
+        If there is none, or several.
+    """
+    # Which split or phase a part is, is said in full: a bare "name" means nothing.
+    bare = asked != "name"
+    matches = [key for key in known if key == asked or (bare and key.endswith(f".{asked}"))]
+    if len(matches) != 1:
+        problem = (
+            f"stands for {' and '.join(matches)}; give one of them" if matches else nearest(asked, known)
+        )
+        raise UserError(f"--set: {'ambiguous' if matches else 'unknown'} key {asked!r}: {problem}")
+    return matches[0]
 
 
 def narrowed(key: str, asked: Float | Choice, info: Any) -> Range:

@@ -17,7 +17,7 @@ from farm.base.model import MODELS
 from farm.base.search_space import Choice, Float, Int, Range, Search, When
 from farm.evaluation.metric import METRICS
 from farm.experiment import TrialConfig
-from farm.plan import Plan, Trial, keys, narrowed
+from farm.plan import Plan, Trial, full_key, keys, narrowed
 from farm.studies.study import Source
 
 Direction = Literal["min", "max", "optimum"]
@@ -367,15 +367,7 @@ def make_space(plan: Plan, settings: Mapping[str, Any]) -> Space:
     known = dict(keys(next(iter(bases.values()))))
     parameters = {parameter.key: parameter for parameter in _parameters(search)}
     for asked, value in settings.items():
-        everything = dict.fromkeys((*parameters, *known))
-        matches = [key for key in everything if key == asked or key.endswith(f".{asked}")]
-        if len(matches) != 1:
-            problem = f"stands for {' and '.join(matches)}; give one of them" if matches else ""
-            raise UserError(
-                f"--set: {'ambiguous' if matches else 'unknown'} key {asked!r}:"
-                f" {problem or nearest(asked, everything)}"
-            )
-        name = matches[0]
+        name = full_key(asked, {**parameters, **known})
         if isinstance(value, Float):
             old = parameters.get(name)
             asked_range = narrowed(name, value, known[name]) if name in known else value

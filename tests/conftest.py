@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # as the engine has it; Ray reads it when it is imported
 
 from jaxtyping import install_import_hook
 

@@ -71,7 +71,7 @@ def test_a_known_optimum_is_found_and_every_result_is_stored(tmp_path: Path) -> 
         (record,) = (store.get(signature) for signature in attempt.signatures)
         assert record is not None
         assert record.metrics["val/rmse"] == attempt.scores[0]
-    finished = [event.trial.signature for event in events if event.kind == "finished"]
+    finished = [outcome.trial.signature for event in events for outcome in event.outcomes]
     assert sorted(finished) == sorted(a.signatures[0] for a in found)
     more, events, _ = run(tmp_path, 42, ranges=RANGES, concurrency=2)
     assert more[:40] == found
@@ -90,7 +90,7 @@ def test_a_config_runs_on_every_replicate_and_its_objectives_are_means(tmp_path:
         assert [record.config["study"]["ticker"] for record in records if record] == ["A", "B"]
         means = [sum(r.metrics[m] for r in records if r) / 2 for m in ("val/rmse", "val/violations")]
         assert attempt.scores == pytest.approx((means[0], abs(means[1] - 0.1)))
-    assert len([event for event in events if event.kind == "finished"]) == 6
+    assert sum(len(event.outcomes) for event in events) == 6
 
 
 def test_asha_stops_networks_early_and_their_results_are_not_stored(tmp_path: Path) -> None:
