@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,8 +18,9 @@ from farm.base.errors import UserError
 from farm.plan import Plan, Trial
 from farm.report.conclusion import conclude
 from farm.report.dry_run import show_plan, show_search
+from farm.report.page import Sources, report_page
 from farm.report.progress import Progress
-from farm.report.tables import verdict_table
+from farm.report.tables import save_files, verdict_table
 from farm.space import SearchPlan, with_rows
 from farm.store import Record, Store
 from farm.tracking import Tracking, check_uri
@@ -40,6 +42,8 @@ class Runtime:
     dry_run: bool
     rerun: bool
     checkpoint_every: float
+    command: str  # that repeats the sweep
+    report_only: bool = False  # tell what is in the store, and run nothing
 
 
 def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Console) -> int:
@@ -73,6 +77,11 @@ def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Cons
     driver = _Driver(plan, runtime, console)
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     done = driver.execute() if search is None else driver.search(search)
+    if not driver.records:
+        raise UserError(
+            f"sweep {plan.name!r} has no finished trial in storage {runtime.storage!r}:"
+            f" run `{runtime.command}` first, or give its --storage"
+        )
     if not done:  # Ctrl-C: Tune ends what is running and returns
         console.print(
             f"[yellow]stopped: {len(driver.records)} of {len(driver.plan.trials)} trials are in the store;"
@@ -84,7 +93,7 @@ def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Cons
     if runtime.tracking_uri.startswith("http"):
         where = runtime.tracking_uri
     console.print(f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {where}[/dim]", soft_wrap=True)
-    return EXIT_FAILED_TRIALS if driver.failures else 0
+    return EXIT_FAILED_TRIALS if driver.failures and not runtime.report_only else 0
 
 
 class _Driver:
@@ -124,6 +133,10 @@ class _Driver:
                 missing.append(trial)
             else:
                 self.records[trial.signature] = found
+        if self._runtime.report_only:
+            reasons = {trial.name: self._store.failure(trial.signature) for trial in missing}
+            self.failures |= {name: reason for name, reason in reasons.items() if reason}
+            return True
         if not missing:
             self._console.print(f"all {len(self.plan.trials)} trials are in the store", highlight=False)
             return True
@@ -171,6 +184,7 @@ class _Driver:
         trial, references = outcome.trial, self.plan.sweep.references
         if outcome.error:
             failures[trial.name] = outcome.error
+            self._store.put_failure(trial.signature, outcome.error)
             progress.failed(trial.name, outcome.error)
         elif (record := self._store.get(trial.signature)) is not None:
             self.records[trial.signature] = record
@@ -190,6 +204,8 @@ class _Driver:
 
         journal = journal_of(self._store, self.plan.name)
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
+        if self._runtime.report_only:
+            search = replace(search, samples=min(there.values()))
         with ExitStack() as stack:
             if min(there.values()) < search.samples:  # one start of Ray for all that follows
                 stack.enter_context(cluster(self._runtime.address, self._runtime.concurrency))
@@ -265,15 +281,26 @@ class _Driver:
             found = conclude_search(plan, search, self.attempts, self.records, end, out)
             show(search_table(found, search))
             end = replace(end, sentence=f"{end.sentence}\n{found.sentence}", files=(*end.files, *found.files))
+        text = report_page(
+            plan,
+            end,
+            self.records,
+            Sources(
+                self._runtime.command, self.failures, Counter(attempt.state for attempt in self.attempts)
+            ),
+        )
+        (page,) = save_files(out, {"report.html": text.encode()}, {})
         show(end.sentence, highlight=False, markup=False)
         for name, reason in self.failures.items():
             show(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
         show(f"[dim]{out}/: {', '.join(path.name for path in end.files)}[/dim]")
+        show(f"[dim]all of it on one page: {page}[/dim]", soft_wrap=True)
         every = (*end.trials, *(trial for trial in plan.tried if trial.signature in self.records))
         skills = {trial.signature: self._skills(trial) for trial in every}
         self._tracking.log_results(
             every, self.records, skills, end.table, end.sentence, end.files, len(self.failures), self.seconds
         )
+        self._tracking.log_page(page)
         if found is not None:
             self._tracking.log_search(found.marks, found.metrics)
 

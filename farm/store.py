@@ -23,11 +23,13 @@ from farm.base.config import canonical_json
 from farm.base.errors import UserError
 from farm.base.files import write_atomically
 from farm.base.model import State
+from farm.base.origin import origin
 from farm.experiment import Result, TrialConfig
 from farm.training.checkpoint import Checkpoint
 from farm.training.fit import Epoch, History
 
 FORECAST, MODEL, RECORD = "forecast.safetensors", "model.safetensors", "result.json"
+FAILURE = "failure.txt"
 CHECKPOINT, PROGRESS, STAGE = "checkpoint.safetensors", "progress.safetensors", "stage.json"
 
 
@@ -57,6 +59,8 @@ class Record:
         The different items of the samples; see `farm.studies.study.Evaluation`.
     stages
         Signatures of the stages of its curriculum, by their names.
+    origin
+        What code and libraries it comes from; see `farm.base.origin.origin`. Empty where that was not kept.
     """
 
     signature: str
@@ -69,6 +73,7 @@ class Record:
     levels: dict[str, tuple[float, ...]]
     items: tuple[str, ...]
     stages: dict[str, str]
+    origin: dict[str, str]
     content: bytes = dataclasses.field(repr=False)
 
     @property
@@ -112,6 +117,13 @@ class Record:
         for i, level in enumerate(self.levels[name]):
             columns[f"q{100 * level:02.0f}"] = arrays[f"quantiles:{name}"][:, i]
         return pd.DataFrame(columns)
+
+
+def epochs_of_stages(records: Sequence[Record]) -> tuple[int, int]:
+    """Count the epochs of all stages of these trials: each for itself, and those that trials share once."""
+    each = [record.stage_epochs for record in records if record.stages]
+    shared = {signature: n for epochs in each for signature, n in epochs.items()}
+    return sum(sum(epochs.values()) for epochs in each), sum(shared.values())
 
 
 def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
@@ -199,6 +211,7 @@ class Store:
             "levels": {name: forecast.levels for name, forecast in evaluation.forecasts.items()},
             "items": items,
             "finished": datetime.now(UTC).timestamp(),
+            "origin": origin(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         }
         if result.stages:
@@ -232,10 +245,26 @@ class Store:
                 levels={name: tuple(levels) for name, levels in stored["levels"].items()},
                 items=tuple(stored["items"]),
                 stages=stored.get("stages", {}),
+                origin=stored.get("origin", {}),
                 content=content[FORECAST],
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def put_failure(self, signature: str, reason: str) -> None:
+        """Keep why a trial failed, until it fails otherwise; a result, when there is one, counts instead."""
+        folder = f"{self._base}/trials/{signature}"
+        self._files.create_dir(folder, recursive=True)
+        self._write(f"{folder}/{FAILURE}", reason.encode())
+
+    def failure(self, signature: str) -> str | None:
+        """Say why a trial failed when it was last run; None if it did not, or has finished since."""
+        folder = f"{self._base}/trials/{signature}"
+        try:
+            reason = self._read(f"{folder}/{FAILURE}").decode()
+        except (FileNotFoundError, ValueError):
+            return None
+        return None if self.get(signature) else reason
 
     def put_stage(self, signature: str, checkpoint: Checkpoint) -> None:
         """Write a finished stage; the last step makes it visible, and its progress goes."""

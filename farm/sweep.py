@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import runpy
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from farm.base.errors import UserError, nearest
 from farm.base.search_space import Float, Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
+    from farm.drive import Runtime
+    from farm.plan import Options
     from farm.studies.study import Source
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -34,119 +37,137 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
+# Options of every command that reads the trials of a sweep.
+NameOption = Annotated[
+    str | None,
+    typer.Argument(help="A sweep of search_spaces/, or a .py file of your own.", show_default=False),
+]
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="A small version: few tickers, one seed, few epochs.")
+]
+TickersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tickers",
+        "--target",
+        help="Tickers to run, separated by commas: the assets whose return is forecast or filled in.",
+        show_default="the sweep's; all of --data",
+    ),
+]
+MarketOption = Annotated[
+    str | None, typer.Option(help="Ticker of the market index.", show_default="the sweep's")
+]
+PeersOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Tickers whose bars of the missing day are known, separated by commas.",
+        show_default="the sweep's",
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own panel: parquet or CSV, long (date, ticker, open, high, low, close, volume)"
+        " or yfinance's two-level columns.",
+        show_default="the bundled panel",
+    ),
+]
+SurfaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own implied-volatility surfaces: npz or parquet, on any grid in moneyness or delta.",
+        show_default="the simulated ones",
+    ),
+]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, help="Seeds of each variant: 0, 1, ...", show_default="the sweep's"),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100_000,
+        help="Most epochs of a network; the same as --set training.epochs=N.",
+        show_default="the sweep's",
+    ),
+]
+VariantsOption = Annotated[
+    str | None,
+    typer.Option(help="Variants to run, separated by commas; the baselines always run.", show_default="all"),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any config field, wherever it applies: --set hidden_size=32. Repeatable."
+        " A range, --set training.learning_rate=1e-4..1e-2, goes with --samples.",
+        show_default=False,
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100_000,
+        help="Draw this many configs of each variant from the sweep's ranges and those of --set;"
+        " each is a row of its own. Of a search: configs that each sampler tries, in all.",
+        show_default="none; the search's",
+    ),
+]
+StudyOption = Annotated[
+    str | None, typer.Option(help="Which of its studies a sweep is about.", show_default="its first")
+]
+SamplerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Who proposes the configs of a search, separated by commas: tpe, gp, nsga2, random.",
+        show_default="the search's",
+    ),
+]
+ObjectiveOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC",
+        help="What a search looks for, on the validation block: val/pinball, or val/rmse:min."
+        " Repeatable: several give a Pareto front.",
+        show_default="the search's",
+    ),
+]
+StorageOption = Annotated[
+    str, typer.Option(help="Where results are kept by signature: a folder or an s3:// or gs:// URI.")
+]
+TrackingOption = Annotated[
+    str, typer.Option(envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="MLflow's database or server.")
+]
+
+
 @app.command(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Without NAME it lists the sweeps. A sweep that is run again runs only what is missing.",
 )
 def sweep(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="A sweep of search_spaces/, or a .py file of your own.", show_default=False),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A small version: few tickers, one seed, few epochs.")
-    ] = False,
-    tickers: Annotated[
-        str | None,
-        typer.Option(
-            "--tickers",
-            "--target",
-            help="Tickers to run, separated by commas: the assets whose return is forecast or filled in.",
-            show_default="the sweep's; all of --data",
-        ),
-    ] = None,
-    market: Annotated[
-        str | None, typer.Option(help="Ticker of the market index.", show_default="the sweep's")
-    ] = None,
-    peers: Annotated[
-        str | None,
-        typer.Option(
-            help="Tickers whose bars of the missing day are known, separated by commas.",
-            show_default="the sweep's",
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your own panel: parquet or CSV, long (date, ticker, open, high, low, close, volume)"
-            " or yfinance's two-level columns.",
-            show_default="the bundled panel",
-        ),
-    ] = None,
-    surface: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your own implied-volatility surfaces: npz or parquet, on any grid in moneyness or delta.",
-            show_default="the simulated ones",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, help="Seeds of each variant: 0, 1, ...", show_default="the sweep's"),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=100_000,
-            help="Most epochs of a network; the same as --set training.epochs=N.",
-            show_default="the sweep's",
-        ),
-    ] = None,
-    variants: Annotated[
-        str | None,
-        typer.Option(
-            help="Variants to run, separated by commas; the baselines always run.", show_default="all"
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set any config field, wherever it applies: --set hidden_size=32. Repeatable."
-            " A range, --set training.learning_rate=1e-4..1e-2, goes with --samples.",
-            show_default=False,
-        ),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=100_000,
-            help="Draw this many configs of each variant from the sweep's ranges and those of --set;"
-            " each is a row of its own. Of a search: configs that each sampler tries, in all.",
-            show_default="none; the search's",
-        ),
-    ] = None,
-    study: Annotated[
-        str | None, typer.Option(help="Which of its studies a sweep is about.", show_default="its first")
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="Who proposes the configs of a search, separated by commas: tpe, gp, nsga2, random.",
-            show_default="the search's",
-        ),
-    ] = None,
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METRIC",
-            help="What a search looks for, on the validation block: val/pinball, or val/rmse:min."
-            " Repeatable: several give a Pareto front.",
-            show_default="the search's",
-        ),
-    ] = None,
+    name: NameOption = None,
+    quick: QuickOption = False,
+    tickers: TickersOption = None,
+    market: MarketOption = None,
+    peers: PeersOption = None,
+    data: DataOption = None,
+    surface: SurfaceOption = None,
+    seeds: SeedsOption = None,
+    epochs: EpochsOption = None,
+    variants: VariantsOption = None,
+    settings: SettingsOption = None,
+    samples: SamplesOption = None,
+    study: StudyOption = None,
+    sampler: SamplerOption = None,
+    objective: ObjectiveOption = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Most trials at a time.", show_default="one a core")
     ] = None,
-    storage: Annotated[
-        str, typer.Option(help="Where results are kept by signature: a folder or an s3:// or gs:// URI.")
-    ] = "farm_store",
-    tracking_uri: Annotated[
-        str, typer.Option(envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="MLflow's database or server.")
-    ] = "sqlite:///mlflow.db",
+    storage: StorageOption = "farm_store",
+    tracking_uri: TrackingOption = "sqlite:///mlflow.db",
     address: Annotated[
         str | None,
         typer.Option(
@@ -172,41 +193,81 @@ def sweep(
 
     Tables, predictions and pictures go to [bold]results/NAME/[/bold] under the working directory.
     """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
     if name is None:
-        _list_sweeps(console)
+        _list_sweeps(plain_or_terminal())
         return
-    declared_name, declared = load_sweep(name, study)
-    from farm.drive import Runtime, drive
-    from farm.plan import Options, make_plan, parse_setting
-    from farm.space import make_search
+    from farm.drive import Runtime
+
+    asked = ask(tickers, market, peers, seeds, epochs, variants, settings, samples, quick)
+    command = shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]])
+    runtime = Runtime(
+        storage, tracking_uri, concurrency, address, dry_run, rerun, checkpoint_every, command=command
+    )
+    raise typer.Exit(start(name, study, asked, data, surface, sampler, objective, runtime))
+
+
+def plain_or_terminal() -> Console:
+    """Give the terminal, or a width for a log file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+
+
+def ask(
+    tickers: str | None,
+    market: str | None,
+    peers: str | None,
+    seeds: int | None,
+    epochs: int | None,
+    variants: str | None,
+    settings: list[str] | None,
+    samples: int | None,
+    quick: bool,
+) -> Options:
+    """Read the options that decide which trials a sweep has."""
+    from farm.plan import Options, parse_setting
 
     chosen = dict(parse_setting(text) for text in settings or ())
     if epochs is not None:
         chosen["training.epochs"] = epochs
-    runtime = Runtime(storage, tracking_uri, concurrency, address, dry_run, rerun, checkpoint_every)
-    options = Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
+    return Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
+
+
+def start(
+    name: str,
+    study: str | None,
+    asked: Options,
+    data: Path | None,
+    surface: Path | None,
+    sampler: str | None,
+    objective: list[str] | None,
+    runtime: Runtime,
+) -> int:
+    """Resolve a sweep and drive it to its verdict; see `farm.drive.drive`."""
+    from farm.drive import drive
+    from farm.plan import make_plan
+    from farm.space import make_search
+
+    declared_name, declared = load_sweep(name, study)
+    console = plain_or_terminal()
     if declared.search is None:
         for option, given in (("--sampler", sampler), ("--objective", objective)):
             if given:
                 raise UserError(f"{option}: this sweep searches for nothing: leave it out, or run weights")
-        plan = make_plan(declared_name, declared, read_source(declared, data, surface), options)
-        raise typer.Exit(drive(plan, None, runtime, console))
+        plan = make_plan(declared_name, declared, read_source(declared, data, surface), asked)
+        return drive(plan, None, runtime, console)
     # Ranges and the number of configs are the search's; its rows have fixed values alone.
-    fixed = {key: value for key, value in chosen.items() if not isinstance(value, Float)}
-    options = replace(options, settings=fixed, samples=None)
+    fixed = {key: value for key, value in asked.settings.items() if not isinstance(value, Float)}
+    options = replace(asked, settings=fixed, samples=None)
     plan = make_plan(declared_name, declared, read_source(declared, data, surface), options)
     search = make_search(
         plan,
-        chosen,
+        asked.settings,
         objectives=objective or (),
         samplers=_names(sampler) or (),
-        samples=samples,
-        quick=quick,
+        samples=asked.samples,
+        quick=asked.quick,
     )
-    raise typer.Exit(drive(plan, search, runtime, console))
+    return drive(plan, search, runtime, console)
 
 
 def read_source(declared: Sweep, data: Path | None = None, surface: Path | None = None) -> Source:

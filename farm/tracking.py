@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from farm.base.errors import UserError
 from farm.evaluation.checklist import checklist_text
 from farm.plan import Plan, Trial
-from farm.store import Record, shares_of_warnings
+from farm.store import Record, epochs_of_stages, shares_of_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,6 +268,17 @@ class Tracking:
         self._finish(self.parent, [(name, value, 0) for name, value in counts.items()], {}, when)
 
     @_told()
+    def log_page(self, page: Path) -> None:
+        """Put the report page on the sweep's run, in place of an older one.
+
+        Raises
+        ------
+        UserError
+            If MLflow cannot be written.
+        """
+        self._client.log_artifact(self.parent, str(page))
+
+    @_told()
     def log_search(self, marks: Mapping[str, Mapping[str, str]], metrics: Mapping[str, float]) -> None:
         """Mark the runs of what a search has tried, and put its figures on the sweep's run.
 
@@ -338,14 +349,12 @@ class Tracking:
 
 def _tree_metrics(records: Sequence[Record], seconds: float) -> dict[str, float]:
     """Compare the epochs of all trials with those of their stages, each counted once."""
-    each = [record.stage_epochs for record in records if record.stages]
-    if not each:
+    scratch, trained = epochs_of_stages(records)
+    if not trained:
         return {}
-    scratch = sum(sum(epochs.values()) for epochs in each)
-    trained = sum({signature: n for epochs in each for signature, n in epochs.items()}.values())
     metrics = {
-        "tree/epochs_from_scratch": scratch,
-        "tree/epochs_trained": trained,
+        "tree/epochs_from_scratch": float(scratch),
+        "tree/epochs_trained": float(trained),
         "tree/ratio": scratch / trained,
     }
     return {**metrics, "tree/wall_seconds": seconds} if seconds else metrics

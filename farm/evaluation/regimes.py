@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from farm.base.types import Dates, Floats, Windows
 
@@ -71,3 +74,47 @@ def above_quantile(volatility: Floats, learnt: slice, share: float) -> npt.NDArr
         Of the training rows that lie below the limit.
     """
     return np.asarray(volatility > np.quantile(volatility[learnt], share))
+
+
+def skill_by_regime(predictions: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Score every model on the volatile and the calm days of the test block, and in each of its years.
+
+    Volatile is the quarter of a ticker's test days before which its truth moved most: the standard
+    deviation over the 20 test days before, so the first 20 are neither volatile nor calm. A description of
+    where a difference comes from, not a test: regimes are chosen after the fact.
+
+    Parameters
+    ----------
+    predictions
+        One row for each test day: date, ticker, model, seed, actual, predicted. A row with a NaN counts
+        nowhere.
+    reference
+        The model that skill is measured against.
+
+    Returns
+    -------
+    DataFrame
+        One row for each model and ``regime`` (``volatile``, ``calm``, then the years): ``days``, the cells
+        that the model shares with the reference, ``rmse`` and ``skill``: 1 - rmse / rmse of the
+        reference on these cells. Cells are of one ticker and day, squared errors averaged over seeds.
+        NaN where nothing is shared, or the reference is never wrong.
+    """
+    cells = predictions.assign(squared=(predictions["predicted"] - predictions["actual"]) ** 2)
+    cells = cells.dropna(subset="squared")
+    wide = cells.pivot_table(index=["ticker", "date"], columns="model", values="squared", sort=True)
+    truth = cells.groupby(["ticker", "date"])["actual"].mean().reindex(wide.index)
+    past = truth.groupby(level="ticker").transform(lambda y: y.shift().rolling(VOLATILITY_DAYS).std())
+    limit = past.groupby(level="ticker").transform(lambda known: known.quantile(0.75))
+    years = pd.DatetimeIndex(wide.index.get_level_values("date")).year
+    regimes = {"volatile": past > limit, "calm": past <= limit}
+    regimes |= {str(year): pd.Series(years == year, index=wide.index) for year in sorted(set(years))}
+    rows = []
+    for model in wide:
+        both = wide[[model, reference]].notna().all(axis=1) if reference in wide else wide[model].isna()
+        for regime, days in regimes.items():
+            kept = wide[both & days]
+            own = float(np.sqrt(kept[model].mean())) if len(kept) else math.nan
+            other = float(np.sqrt(kept[reference].mean())) if len(kept) else math.nan
+            skill = 0.0 if model == reference else 1 - own / other if other else math.nan
+            rows.append({"model": model, "regime": regime, "days": len(kept), "rmse": own, "skill": skill})
+    return pd.DataFrame(rows)

@@ -37,6 +37,8 @@ class Conclusion:
         What was written.
     judged
         How many variants its p-values account for: the rows, and what a search has tried beside.
+    scores, predictions, curves
+        What it rests on; see `farm.report.figures.figures`.
     """
 
     trials: tuple[Trial, ...]
@@ -44,6 +46,9 @@ class Conclusion:
     sentence: str
     files: tuple[Path, ...]
     judged: int
+    scores: pd.DataFrame
+    predictions: pd.DataFrame
+    curves: pd.DataFrame
 
 
 def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion:
@@ -101,7 +106,7 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
     files = write_results(out, table, scores, predictions, evaluations, metrics, drawn, more)
     judged = len({trial.row for trial in done if trial.role == "variant"}) + len(tried)
-    return Conclusion(done, table, sentence, tuple(files), judged)
+    return Conclusion(done, table, sentence, tuple(files), judged, scores, predictions, curves)
 
 
 def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:

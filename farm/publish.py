@@ -1,0 +1,74 @@
+"""The report page of a sweep, anew from the store: ``python -m farm.report NAME``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from farm.base.command_line import run
+from farm.sweep import (
+    DataOption,
+    EpochsOption,
+    MarketOption,
+    ObjectiveOption,
+    PeersOption,
+    QuickOption,
+    SamplerOption,
+    SamplesOption,
+    SeedsOption,
+    SettingsOption,
+    StorageOption,
+    StudyOption,
+    SurfaceOption,
+    TickersOption,
+    TrackingOption,
+    VariantsOption,
+    ask,
+    start,
+)
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Give the same options as the sweep was run with.",
+)
+def report(
+    name: Annotated[str, typer.Argument(help="A sweep of search_spaces/, or a .py file of your own.")],
+    quick: QuickOption = False,
+    tickers: TickersOption = None,
+    market: MarketOption = None,
+    peers: PeersOption = None,
+    data: DataOption = None,
+    surface: SurfaceOption = None,
+    seeds: SeedsOption = None,
+    epochs: EpochsOption = None,
+    variants: VariantsOption = None,
+    settings: SettingsOption = None,
+    samples: SamplesOption = None,
+    study: StudyOption = None,
+    sampler: SamplerOption = None,
+    objective: ObjectiveOption = None,
+    storage: StorageOption = "farm_store",
+    tracking_uri: TrackingOption = "sqlite:///mlflow.db",
+) -> None:
+    """Write the verdict, the tables, the pictures and the report page of what is finished; run nothing.
+
+    All goes to [bold]results/NAME/[/bold] under the working directory, and what MLflow lacks to MLflow.
+    """
+    from farm.drive import Runtime
+
+    asked = ask(tickers, market, peers, seeds, epochs, variants, settings, samples, quick)
+    # Every option of this command is one of the sweep's.
+    command = shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]])
+    runtime = Runtime(storage, tracking_uri, None, None, False, False, 0.0, command, report_only=True)
+    raise typer.Exit(start(name, study, asked, data, surface, sampler, objective, runtime))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line and exit code 2."""
+    sys.exit(run(app, "python -m farm.report"))
