@@ -353,7 +353,7 @@ CHECKLIST: tuple[Criterion, ...] = (
     Criterion(
         "One year: RMSE below the econometric baseline's",
         "8, week 4",
-        "vs/surface_cointegration_rmse_skill",
+        "vs/econometric_rmse_skill",
         "more",
         0.05,
         note="Known where trials are compared, not in one.",

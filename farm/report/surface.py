@@ -75,7 +75,7 @@ def surface_figures(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Tria
         }
         metrics = first[name].metrics | {f"vs/{ref}_rmse_skill": skill for ref, skill in skills.items()}
         if checklist_metrics(metrics):
-            figures[f"checklist_{name}"] = checklist_picture(hold(metrics), name)
+            figures[f"checklist_{name.replace(' ', '-')}"] = checklist_picture(hold(metrics), name)
     return figures
 
 

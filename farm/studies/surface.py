@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated, Literal, final
 
@@ -190,10 +190,9 @@ class SurfaceStudy(StudyConfig):
             ranked.dates,
             ranked.truth,
             forecasts,
-            _warnings(scores),
-            oracles,
-            _drawn(made, data.inputs),
-            tuple(cells[cell] for cell in ranked.cell),
+            oracles=oracles,
+            arrays=_drawn(made, data.inputs),
+            items=tuple(cells[cell] for cell in ranked.cell),
         )
 
     def _before_test(self, model: Model, data: Dataset) -> tuple[dict[str, float], LeadTimeConformal]:
@@ -355,10 +354,3 @@ def _drawn(stretches: list[Stretch], inputs: SurfaceInputs) -> dict[str, Floats]
         "grid": np.array([*inputs.grid, *inputs.level], dtype=np.float64),
         "level_paths": few.astype(np.float64),
     }
-
-
-def _warnings(scores: Mapping[str, float]) -> dict[str, str]:
-    """Say what a reader must not take for a result."""
-    if f"train/{IN_SAMPLE}/rmse" not in scores:
-        return {}
-    return {"in-sample crisis": f"train/{IN_SAMPLE} scores days that the model has learnt from"}

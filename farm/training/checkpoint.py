@@ -73,7 +73,8 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        if value.numel():  # a grid in delta has no moneyness; torch views no empty tensor as bytes
+            sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha.hexdigest()
 
 

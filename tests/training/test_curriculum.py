@@ -249,3 +249,11 @@ def test_a_batch_without_room_is_taken_in_parts(blocks):
 
     with pytest.raises(torch.cuda.OutOfMemoryError, match="at all"):
         fit(network(inputs), *runs, config, 0, objective=never)
+
+
+def test_a_checkpoint_may_hold_an_empty_tensor() -> None:
+    """Such as the moneyness of a grid in delta."""
+    tensors = {"empty": torch.zeros(0), "row": torch.arange(3.0)}
+    again = Checkpoint.from_bytes(Checkpoint(tensors, {"n": 1}).to_bytes())
+    assert again.record == {"n": 1}
+    assert all(torch.equal(again.tensors[name], value) for name, value in tensors.items())
