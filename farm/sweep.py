@@ -142,7 +142,12 @@ def sweep(
         int | None, typer.Option(min=1, max=10_000, help="Most trials at a time.", show_default="one a core")
     ] = None,
     storage: Annotated[
-        str, typer.Option(help="Where results are kept by signature: a folder or an s3:// or gs:// URI.")
+        str,
+        typer.Option(
+            envvar="FARM_STORAGE",
+            show_envvar=True,
+            help="Where results are kept by signature: a folder or an s3:// or gs:// URI.",
+        ),
     ] = "farm_store",
     tracking_uri: Annotated[
         str, typer.Option(envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="MLflow's database or server.")
@@ -150,6 +155,8 @@ def sweep(
     address: Annotated[
         str | None,
         typer.Option(
+            envvar="RAY_ADDRESS",
+            show_envvar=True,
             help="A running Ray cluster: auto or HOST:PORT.",
             show_default="Ray on this machine",
         ),
