@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-west-2")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         home = tmp_path_factory.mktemp("home")
         (home / ".ssh").mkdir()
         patch.setenv("HOME", str(home))
@@ -30,6 +28,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         with mock_aws():
             import boto3
 
+            iam = boto3.client("iam")
+            for name in ("farm-head", "farm-worker"):  # as docs/cluster.md makes them
+                iam.create_instance_profile(InstanceProfileName=name)
             yield boto3.client("ec2", region_name="us-west-2")
 
 
@@ -90,11 +91,14 @@ def test_ports_are_open_inside_the_group_only(cloud: Any, launched: dict[str, An
             assert {pair["GroupId"] for pair in rule["UserIdGroupPairs"]} == groups
 
 
-def test_the_head_may_start_workers_and_use_the_bucket(launched: dict[str, Any]) -> None:
-    assert "IamInstanceProfile" in launched["nodes"]["head"]
-    assert "IamInstanceProfile" in launched["nodes"]["gpu_spot"], "a worker writes its results to the bucket"
+def test_head_and_workers_have_their_own_rights(launched: dict[str, Any]) -> None:
+    profiles = {
+        name: node["IamInstanceProfile"]["Arn"].rpartition("/")[2] for name, node in launched["nodes"].items()
+    }
+    assert profiles == {"head": "farm-head", "gpu_spot": "farm-worker", "gpu_on_demand": "farm-worker"}
 
 
-def test_spot_first_and_on_demand_where_there_is_none(tmp_path: Path) -> None:
-    types = read("cluster.yaml")["available_node_types"]
+@pytest.mark.parametrize("name", ["cluster.yaml", "clusters/gcp.yaml"])
+def test_spot_is_preferred_to_on_demand(name: str) -> None:
+    types = read(name)["available_node_types"]
     assert types["gpu_spot"]["priority"] > types["gpu_on_demand"]["priority"]
