@@ -41,4 +41,6 @@ lock:  ## resolve the newest allowed versions anew and write requirements.lock
 	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 setuptools
 	.venv-lock/bin/python -m pip install --quiet '.[dev]'
 	.venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	.venv-lock/bin/python -m pip install --quiet '.[cluster]' -c requirements.lock
+	.venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip | sed 's/+cpu$$//' | grep -vxFf requirements.lock > clusters/requirements.lock
 	rm -rf .venv-lock

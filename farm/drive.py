@@ -23,7 +23,7 @@ from farm.report.progress import Progress
 from farm.report.tables import save_files, verdict_table
 from farm.space import SearchPlan, with_rows
 from farm.store import Record, Store
-from farm.tracking import Tracking, check_uri
+from farm.tracking import Tracking, check_for_cluster, check_uri
 from farm.tuning.engine import Event, Outcome, check_address, cluster, execute
 from farm.tuning.stage_tree import StageTree, stage_nodes
 
@@ -73,6 +73,7 @@ def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Cons
     check_uri(runtime.tracking_uri)
     if runtime.address:
         check_address(runtime.address)
+        check_for_cluster(runtime.tracking_uri)
     started = time.monotonic()
     driver = _Driver(plan, runtime, console)
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)

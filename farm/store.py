@@ -184,6 +184,22 @@ class Store:
             " give a folder you may write to, or an s3:// or gs:// URI"
         )
 
+    def leave_mark(self) -> str:
+        """Leave an empty file in the root, by which another machine sees that it has the same store."""
+        mark = f".mark-{uuid.uuid4().hex}"
+        self._write(f"{self._base}/{mark}", b"")
+        return mark
+
+    def sees_mark(self, mark: str) -> bool:
+        """Say whether a mark that was left elsewhere is here."""
+        found = self._files.get_file_info(f"{self._base}/{mark}")
+        return bool(found.type == pyarrow.fs.FileType.File)
+
+    def remove_mark(self, mark: str) -> None:
+        """Take a mark away."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.delete_file(f"{self._base}/{mark}")
+
     def put(self, signature: str, config: TrialConfig, result: Result) -> None:
         """Write a finished trial; the last step makes it visible, all of it at once."""
         evaluation = result.evaluation

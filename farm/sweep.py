@@ -136,7 +136,12 @@ ObjectiveOption = Annotated[
     ),
 ]
 StorageOption = Annotated[
-    str, typer.Option(help="Where results are kept by signature: a folder or an s3:// or gs:// URI.")
+    str,
+    typer.Option(
+        envvar="FARM_STORAGE",
+        show_envvar=True,
+        help="Where results are kept by signature: a folder or an s3:// or gs:// URI.",
+    ),
 ]
 TrackingOption = Annotated[
     str, typer.Option(envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="MLflow's database or server.")
@@ -171,6 +176,8 @@ def sweep(
     address: Annotated[
         str | None,
         typer.Option(
+            envvar="RAY_ADDRESS",
+            show_envvar=True,
             help="A running Ray cluster: auto or HOST:PORT.",
             show_default="Ray on this machine",
         ),

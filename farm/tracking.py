@@ -79,6 +79,21 @@ def check_uri(uri: str) -> None:
         )
 
 
+def check_for_cluster(uri: str) -> None:
+    """See that a tracking URI means the same on every node, so that a sweep finds what another logged.
+
+    Raises
+    ------
+    UserError
+        If it is a file of one machine.
+    """
+    if urlsplit(uri).scheme == "sqlite":
+        raise UserError(
+            f"tracking URI {uri!r} is a file of one machine: on a cluster give --tracking-uri the server"
+            " on its head, such as http://127.0.0.1:5000, or set MLFLOW_TRACKING_URI"
+        )
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn what MLflow raises into one line that says that no result is lost."""

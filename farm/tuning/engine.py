@@ -22,6 +22,7 @@ from farm.plan import Trial
 from farm.store import Store
 from farm.studies.study import Source
 from farm.training.fit import Epoch, Report
+from farm.tuning.nodes import check_nodes
 
 # Read by Ray when it is imported or started, hence set before.
 _QUIET = {
@@ -166,13 +167,15 @@ def execute(
     Raises
     ------
     UserError
-        If the cluster cannot be reached.
+        If the cluster cannot be reached, or one of its nodes has other code or not this store.
     """
     if supply.finished:
         return
     with cluster(address, concurrency), tempfile.TemporaryDirectory(prefix="farm-tune-") as scratch:
         from ray import tune
 
+        if address is not None:
+            check_nodes(store)
         needs = bundle(resources)
         most = concurrency or (room(needs) if address is None else math.inf)
         searcher, callback = _desk(supply, on_event, most)
