@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from rich.console import Console
 
 from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
@@ -18,6 +19,8 @@ from farm.base.errors import UserError
 from farm.plan import Plan, Trial
 from farm.report.conclusion import conclude
 from farm.report.dry_run import show_plan, show_search
+from farm.report.marks import looks_of
+from farm.report.note import verdict_note
 from farm.report.page import Sources, report_page
 from farm.report.progress import Progress
 from farm.report.tables import save_files, verdict_table
@@ -121,7 +124,11 @@ class _Driver:
         self._runtime = runtime
         self._console = console
         self._store = Store(runtime.storage).open()
-        self._tracking = Tracking(runtime.tracking_uri, plan)
+        rows = [(role, row) for role in ("variant", "baseline") for row in plan.rows(role)]
+        looks = looks_of(pd.DataFrame(rows, columns=["role", "model"]))
+        self._tracking = Tracking(
+            runtime.tracking_uri, plan, {row: look.colour for row, look in looks.items()}
+        )
 
     def execute(self) -> bool:
         """Run the trials of the plan that are missing; False after Ctrl-C."""
@@ -298,8 +305,9 @@ class _Driver:
         show(f"[dim]all of it on one page: {page}[/dim]", soft_wrap=True)
         every = (*end.trials, *(trial for trial in plan.tried if trial.signature in self.records))
         skills = {trial.signature: self._skills(trial) for trial in every}
+        note = verdict_note(plan.sweep.question, end.sentence, end.table, plan.sweep.references[0])
         self._tracking.log_results(
-            every, self.records, skills, end.table, end.sentence, end.files, len(self.failures), self.seconds
+            every, self.records, skills, end.table, note, end.files, len(self.failures), self.seconds
         )
         self._tracking.log_page(page)
         if found is not None:

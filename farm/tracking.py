@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PRIMARY_METRIC = "test/rmse"
+_LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
 _FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
 _SUMMARY = {  # metric of a summary run: column of the verdict
@@ -44,6 +45,8 @@ _SUMMARY = {  # metric of a summary run: column of the verdict
     "mcs/p": "mcs_p",
 }
 _AGAINST = ("rmse_skill", "p_selected")  # columns of the verdict for each reference
+_BEST = {"best/val_loss": "val/best_loss", "best/epoch": "train/best_epoch"}  # the table shows the last value
+_TOLD_APART = 8  # leading characters by which the parallel-coordinates plot tells values apart
 
 
 def check_uri(uri: str) -> None:
@@ -118,9 +121,11 @@ class Tracking:
         Where MLflow keeps its runs.
     plan
         Whose runs they are.
+    colours
+        Of the runs of each row, such as ``"#0173b2"``.
     """
 
-    def __init__(self, uri: str, plan: Plan) -> None:
+    def __init__(self, uri: str, plan: Plan, colours: Mapping[str, str]) -> None:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -129,6 +134,9 @@ class Tracking:
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.WARNING)
         self._plan = plan
+        self._colours = colours
+        self._labels = _labels(plan)
+        self._digests: dict[str, str] = {}
         self._client = MlflowClient(tracking_uri=uri)
         experiment = self._client.get_experiment_by_name(plan.name)
         if experiment is None:
@@ -210,6 +218,7 @@ class Tracking:
                 "farm.ticker": trial.ticker,
                 "farm.signature": trial.signature,
                 **record.tags,
+                **_origin_tags(record),
             }
             for number, (name, stage) in enumerate(record.stages.items(), start=1):
                 tags[f"stage/{number}"] = f"{name}: {stage}"
@@ -218,13 +227,18 @@ class Tracking:
             if record.oracles:
                 tags["farm.oracles"] = ", ".join(record.oracles)
             run = self._create(trial.name, tags, when - int(1000 * seconds))
+            self._log_data(run.info.run_id, trial)
         metrics = [(name, value, 0) for name, value in {**record.metrics, **skill}.items()]
         for epoch in record.history.epochs if record.history else ():
             metrics += [
                 ("train/loss", epoch.train_loss, epoch.epoch),
                 ("val/loss", epoch.val_loss, epoch.epoch),
             ]
-        self._finish(run.info.run_id, metrics, {"variant": trial.row, **_flat(record.config)}, when)
+        metrics += [(best, record.metrics[name], 0) for best, name in _BEST.items() if name in record.metrics]
+        params = self._params({"variant": trial.row, **_flat(record.config)})
+        # What is there may be numbered as another plan had it, and a param is never changed.
+        missing = {name: value for name, value in params.items() if name not in run.data.params}
+        self._finish(run.info.run_id, metrics, missing, when)
         self._trials[trial.signature] = self._client.get_run(run.info.run_id)
 
     @_told()
@@ -234,7 +248,7 @@ class Tracking:
         records: Mapping[str, Record],
         skills: Mapping[str, Mapping[str, float]],
         table: pd.DataFrame,
-        sentence: str,
+        note: str,
         files: Sequence[Path],
         failed: int,
         seconds: float = 0.0,
@@ -247,8 +261,8 @@ class Tracking:
             The finished trials.
         records, skills
             Their results and ``vs/`` metrics, by signature.
-        table, sentence
-            The verdict.
+        table, note
+            The verdict, and what a reader is told of it in Markdown.
         files
             Artifacts of the sweep's run.
         failed
@@ -273,12 +287,19 @@ class Tracking:
         for row in table.to_dict("records"):
             mine = [records[trial.signature] for trial in trials if trial.row == row["model"]]
             if mine:  # not so where every trial of a row failed
-                self._log_summary(row, mine, when)
+                some = next(trial for trial in trials if trial.row == row["model"])
+                self._log_summary(row, mine, some, when)
         counts: dict[str, float] = {"cost/trials": len(trials), "cost/failed_trials": failed}
         counts |= _tree_metrics([records[trial.signature] for trial in trials], seconds)
         for path in files:
             self._client.log_artifact(self.parent, str(path), "figures" if path.suffix == ".png" else None)
-        self._client.set_tag(self.parent, "mlflow.note.content", f"{self._plan.sweep.question}\n\n{sentence}")
+        self._client.set_tag(self.parent, "mlflow.note.content", note)
+        self._client.set_experiment_tag(self._experiment, "mlflow.note.content", note)
+        best = table[table["role"] == "variant"].iloc[:1].to_dict("records")
+        for row in best:
+            self._client.set_tag(self.parent, "farm.best", row["model"])
+            counts |= {f"best/{name}": row[name] for name in ("rmse", "direction_accuracy", "dm_p")}
+            counts |= {f"best/{column}": row[column] for column in self._against()}
         self._client.set_tag(self.parent, "farm.digest", digest)
         self._finish(self.parent, [(name, value, 0) for name, value in counts.items()], {}, when)
 
@@ -317,9 +338,11 @@ class Tracking:
         for name, score in _defined(metrics).items():
             self._client.log_metric(self.parent, _FORBIDDEN.sub("_", name), score, step=0)
 
-    def _log_summary(self, row: Mapping[Any, Any], records: Sequence[Record], when: int) -> None:
+    def _log_summary(self, row: Mapping[Any, Any], records: Sequence[Record], some: Trial, when: int) -> None:
         """Log one row of the verdict, in place of an older one."""
         tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"]}
+        if row["model"] == self._plan.sweep.references[0]:
+            tags["farm.reference"] = "the one to beat"
         tags |= shares_of_warnings(records)
         for earlier in self._runs(
             row["role"], **{k: tags[k] for k in ("mlflow.parentRunId", "farm.variant")}
@@ -328,19 +351,44 @@ class Tracking:
         shared = set.intersection(*(set(record.metrics) for record in records))
         metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
         metrics |= {name: row[column] for name, column in _SUMMARY.items()}
-        against = [f"{ref}_{column}" for ref in self._plan.sweep.references for column in _AGAINST]
-        metrics |= {f"vs/{column}": row[column] for column in against}
+        metrics |= {f"vs/{column}": row[column] for column in self._against()}
         params = dict(set.intersection(*(set(_flat(record.config).items()) for record in records)))
         run = self._create(row["model"], tags, when)
+        self._log_data(run.info.run_id, some)
         self._finish(
             run.info.run_id,
             [(k, v, 0) for k, v in metrics.items()],
-            {"variant": row["model"], **params},
+            self._params({"variant": row["model"], **params}),
             when,
         )
 
+    def _against(self) -> list[str]:
+        return [f"{ref}_{column}" for ref in self._plan.sweep.references for column in _AGAINST]
+
+    def _params(self, values: Mapping[str, str]) -> dict[str, str]:
+        return {name: self._labels.get((name, value), value) for name, value in values.items()}
+
+    def _log_data(self, run_id: str, trial: Trial) -> None:
+        """Say which data a run has read, by name and digest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        study, source = trial.config.study, self._plan.source
+        key = study.model_dump_json()
+        if key not in self._digests:
+            self._digests[key] = study.data_digest(source)[:_LONGEST_DIGEST]
+        told = Dataset(f"{source.source} {trial.ticker}", self._digests[key], "local", source.source)
+        context = InputTag("mlflow.data.context", study.name)
+        self._client.log_inputs(run_id, [DatasetInput(told, [context])])
+
     def _tags(self, role: str, row: str) -> dict[str, str]:
-        return {"mlflow.parentRunId": self.parent, "farm.role": role, "farm.variant": row}
+        tags = {
+            "mlflow.parentRunId": self.parent,
+            "farm.role": role,
+            "farm.variant": row,
+            "mlflow.source.name": f"farm.sweep {self._plan.name}",
+            "mlflow.source.type": "LOCAL",
+        }
+        return tags | ({"mlflow.runColor": self._colours[row]} if row in self._colours else {})
 
     def _create(self, name: str, tags: Mapping[str, str], start: int) -> Any:
         return self._client.create_run(self._experiment, start_time=start, tags=dict(tags), run_name=name)
@@ -388,3 +436,40 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         elif value is not None:
             flat[f"{prefix}{name}"] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return flat
+
+
+def _labels(plan: Plan) -> dict[tuple[str, str], str]:
+    """Number the values of a param that the parallel-coordinates plot would merge.
+
+    Returns
+    -------
+    dict
+        Such as ``{("model.name", "surface_cvae"): "2 surface_cvae"}``, for texts alone: numbers stay plain.
+    """
+    values: dict[str, set[str]] = {}
+    for trial in plan.trials:
+        for name, value in {"variant": trial.row, **_flat(trial.config.model_dump(mode="json"))}.items():
+            values.setdefault(name, set()).add(value)
+    labels = {}
+    for name, found in values.items():
+        texts = sorted(value for value in found if not _is_number(value))
+        if len({text[:_TOLD_APART] for text in texts}) < len(texts):
+            width = len(str(len(texts)))
+            labels |= {(name, text): f"{i:0{width}d} {text}" for i, text in enumerate(texts, start=1)}
+    return labels
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _origin_tags(record: Record) -> dict[str, str]:
+    """Give the revision where MLflow looks for it, and the rest under ``env/``."""
+    tags = {f"env/{name}": value for name, value in record.origin.items() if name != "revision"}
+    if "revision" in record.origin:
+        tags["mlflow.source.git.commit"] = record.origin["revision"]
+    return tags

@@ -102,7 +102,7 @@ def test_mlflow_names_and_numbers(client: MlflowClient, folder: Path) -> None:
         ["ticker", "model", "seed"]
     )
     assert len(results) == TRIALS
-    sections = {"train", "val", "test", "interval", "latent", "vs", "ci", "dm", "cost"}
+    sections = {"train", "val", "test", "interval", "latent", "vs", "ci", "dm", "cost", "best"}
     for run in runs(client, "trial"):
         metrics, tags = run.data.metrics, run.data.tags
         assert {name.split("/")[0] for name in metrics} <= sections
@@ -136,6 +136,7 @@ def test_artifacts_lie_in_results_and_on_the_sweeps_run(client: MlflowClient, fo
         "predictions.parquet",
         "evaluations.csv",
         "metrics.csv",
+        "report.html",
     }
     for run in runs(client, "sweep"):
         logged = {file.path for file in client.list_artifacts(run.info.run_id)}
