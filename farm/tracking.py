@@ -439,7 +439,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _labels(plan: Plan) -> dict[tuple[str, str], str]:
-    """Number the values of a param that the parallel-coordinates plot would merge.
+    """Mark with numbers the values of a param that the parallel-coordinates plot would merge.
 
     Returns
     -------
@@ -450,7 +450,7 @@ def _labels(plan: Plan) -> dict[tuple[str, str], str]:
     for trial in plan.trials:
         for name, value in {"variant": trial.row, **_flat(trial.config.model_dump(mode="json"))}.items():
             values.setdefault(name, set()).add(value)
-    labels = {}
+    labels: dict[tuple[str, str], str] = {}
     for name, found in values.items():
         texts = sorted(value for value in found if not _is_number(value))
         if len({text[:_TOLD_APART] for text in texts}) < len(texts):
