@@ -424,7 +424,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _labels(plan: Plan) -> dict[tuple[str, str], str]:
-    """Number the values of a param that the parallel-coordinates plot would merge.
+    """Give numbers to the values of a param that the parallel-coordinates plot would merge.
 
     Returns
     -------
