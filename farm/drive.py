@@ -213,7 +213,12 @@ class _Driver:
         journal = journal_of(self._store, self.plan.name)
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
         if self._runtime.report_only:
-            search = replace(search, samples=min(there.values()))
+            if min(there.values()) == 0:
+                raise UserError(
+                    f"the search of sweep {self.plan.name!r} has not begun in {journal}:"
+                    f" run `{self._runtime.command}` first, or give its --storage"
+                )
+            search = replace(search, samples=min(there.values()))  # tells what was tried, and tries nothing
         with ExitStack() as stack:
             if min(there.values()) < search.samples:  # one start of Ray for all that follows
                 stack.enter_context(cluster(self._runtime.address, self._runtime.concurrency))
@@ -294,7 +299,9 @@ class _Driver:
             end,
             self.records,
             Sources(
-                self._runtime.command, self.failures, Counter(attempt.state for attempt in self.attempts)
+                self._runtime.command,
+                self.failures,
+                Counter(str(attempt.state) for attempt in self.attempts),
             ),
         )
         (page,) = save_files(out, {"report.html": text.encode()}, {})

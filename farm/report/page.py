@@ -17,7 +17,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from farm.base.origin import origin
+from farm.base.origin import UNKNOWN
 from farm.evaluation.regimes import skill_by_regime
 from farm.evaluation.selection import LEVEL
 from farm.plan import Plan
@@ -165,8 +165,9 @@ def _ranking(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
         rows.append(cells)
         classes.append(row["role"])
     note = (
-        f"Skill is 1 − RMSE / RMSE of {first}, over the same test days, tickers and seeds; bars and small"
-        " figures are 95 % bootstrap intervals. A variant beats the reference only if its skill is above 0"
+        f"Skill is 1 − RMSE / RMSE of {first}, over the same test days, tickers and seeds: right of 0 is"
+        " better. Filled are variants, hollow are baselines; bars and small figures are 95 % bootstrap"
+        " intervals. A variant beats the reference only if its skill is above 0"
         " and both p-values, Diebold-Mariano and after selection among all that was tried, are below 0.05."
         " What has seen the truth is never ranked."
     )
@@ -309,8 +310,8 @@ def _cost_cells(records: Sequence[Record]) -> list[str]:
 
 
 def _repeat(done: Sequence[Record], sources: Sources) -> str:
-    revisions = list(dict.fromkeys(record.origin.get("revision", "unknown") for record in done))
-    made = done[-1].origin or origin()
+    revisions = list(dict.fromkeys(record.origin.get("revision", UNKNOWN) for record in done))
+    made = max(done, key=lambda record: record.finished).origin or {"revision": UNKNOWN}
     rows = [[escape(name), f'<td class="wide">{escape(value)}</td>'] for name, value in made.items()]
     if len(revisions) > 1:
         listed = escape(", ".join(revisions))

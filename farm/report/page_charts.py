@@ -46,7 +46,7 @@ def ranking(table: pd.DataFrame, reference: str) -> go.Figure:
     rows = table[table["rmse"].notna()].iloc[::-1]
     skill = 100 * rows[f"{reference}_rmse_skill"]
     low, high = (100 * rows[f"{reference}_rmse_skill_{end}"] for end in ("lo", "hi"))
-    figure = _figure(len(rows), f"RMSE skill against {reference}, % (right of 0 is better)")
+    figure = _figure(len(rows), f"skill against {reference}, %")
     variant = (rows["role"] == "variant").to_numpy()
     for role, mask in (("variant", variant), ("baseline", ~variant)):
         colours = [looks[name].colour for name in rows.loc[mask, "model"]]
@@ -77,6 +77,11 @@ def ranking(table: pd.DataFrame, reference: str) -> go.Figure:
     figure.add_vline(x=0, line={"color": INK, "dash": "dash", "width": 1})
     span = _middling(skill.to_numpy(float), low.to_numpy(float), high.to_numpy(float))
     figure.update_xaxes(range=span)
+    for name, value in zip(rows["model"], skill, strict=True):
+        if value < span[0]:  # far off: said at the edge, so that the others keep their scale
+            text = f"\u2190 {value:.1f}".replace("-", "\u2212")
+            figure.add_annotation(x=span[0], y=name, text=text, xanchor="left", showarrow=False)
+    figure.update_layout(showlegend=False)
     return figure
 
 
@@ -104,7 +109,8 @@ def skill_map(skill: pd.DataFrame, across: str) -> go.Figure:
     """
     percent = 100 * skill.to_numpy(float)
     known = np.abs(percent[np.isfinite(percent)])
-    limit = max(float(np.quantile(known, 0.9)) if len(known) else 1.0, 0.1)  # one wild cell hides no other
+    limit = max(3 * float(np.median(known)) if len(known) else 1.0, 0.1)  # wild cells hide no others
+    numbers = percent.size <= _MOST_NUMBERS
     figure = _figure(len(skill), "")
     figure.add_heatmap(
         z=percent,
@@ -115,7 +121,8 @@ def skill_map(skill: pd.DataFrame, across: str) -> go.Figure:
         colorscale=_DIVERGING,
         xgap=1,
         ygap=1,
-        texttemplate="%{z:+.1f}" if percent.size <= _MOST_NUMBERS else None,
+        texttemplate="%{z:+.1f}" if numbers else None,
+        showscale=not numbers,
         colorbar={"title": {"text": "%"}, "thickness": 12, "outlinewidth": 0},
         hovertemplate=f"%{{y}}<br>{across}: %{{x}}<br>%{{z:+.2f}} %<extra></extra>",
     )
@@ -153,6 +160,7 @@ def learning_curves(curves: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
                 hovertemplate=f"{name}, {column.replace('_', ' ')}<br>"
                 "epoch %{x}: %{y:.4g}<extra></extra>",
             )
+    figure.update_xaxes(dtick=1 if curves["epoch"].max() <= 10 else None)
     positive = len(curves) and bool((curves[["train_loss", "val_loss"]] > 0).all(axis=None))
     figure.update_yaxes(title="loss", type="log" if positive else "linear", exponentformat="e")
     return figure
@@ -182,6 +190,7 @@ def calibration(observed: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
             hovertemplate=f"{name}<br>%{{customdata:.1f}} % of days below the %{{x:.0f}} % quantile"
             "<extra></extra>",
         )
+    figure.update_layout(showlegend=True)
     figure.update_yaxes(title="days below it − level, points", zeroline=True, zerolinecolor=INK)
     return figure
 
