@@ -82,6 +82,21 @@ def check_uri(uri: str) -> None:
         )
 
 
+def check_for_cluster(uri: str) -> None:
+    """See that a tracking URI means the same on every node, so that a sweep finds what another logged.
+
+    Raises
+    ------
+    UserError
+        If it is a file of one machine.
+    """
+    if urlsplit(uri).scheme == "sqlite":
+        raise UserError(
+            f"tracking URI {uri!r} is a file of one machine: on a cluster give --tracking-uri the server"
+            " on its head, such as http://127.0.0.1:5000, or set MLFLOW_TRACKING_URI"
+        )
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Turn what MLflow raises into one line that says that no result is lost."""
@@ -424,7 +439,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _labels(plan: Plan) -> dict[tuple[str, str], str]:
-    """Give numbers to the values of a param that the parallel-coordinates plot would merge.
+    """Mark with numbers the values of a param that the parallel-coordinates plot would merge.
 
     Returns
     -------
@@ -435,7 +450,7 @@ def _labels(plan: Plan) -> dict[tuple[str, str], str]:
     for trial in plan.trials:
         for name, value in {"variant": trial.row, **_flat(trial.config.model_dump(mode="json"))}.items():
             values.setdefault(name, set()).add(value)
-    labels = {}
+    labels: dict[tuple[str, str], str] = {}
     for name, found in values.items():
         texts = sorted(value for value in found if not _is_number(value))
         if len({text[:_TOLD_APART] for text in texts}) < len(texts):
