@@ -209,6 +209,7 @@ GRADIENTS = {
     "score function, plain": ("gradient/score_function_plain_variance", ".2e"),
 }
 YEAR = {
+    "one year": ("test/rmse", ".4f"),
     "overlapping passes": ("test/overlap/rmse", ".4f"),
     "pass 1": ("test/pass1/rmse", ".4f"),
     "pass 2": ("test/pass2/rmse", ".4f"),
