@@ -22,6 +22,7 @@ from farm.studies.study import Source
 
 Direction = Literal["min", "max", "optimum"]
 SAMPLERS = ("tpe", "gp", "nsga2", "random")  # see `farm.tuning.search`
+_INITIALS = ("rmse", "mae", "r2", "crps")
 DIRECTIONS: tuple[Direction, ...] = ("min", "max", "optimum")
 
 
@@ -48,7 +49,8 @@ class Objective:
     @property
     def label(self) -> str:
         """Name it for people."""
-        name = f"validation {self.metric.split('/', 1)[1].replace('_', ' ')}"
+        words = self.metric.split("/", 1)[1].replace("_", " ").split(" ")
+        name = " ".join(["validation", *(w.upper() if w in _INITIALS else w for w in words)])
         return f"|{name} − nominal|" if self.direction == "optimum" else name
 
     def of(self, metrics: Mapping[str, float], levels: tuple[float, ...]) -> float:

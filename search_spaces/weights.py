@@ -3,6 +3,7 @@
 from farm.base.search_space import Choice, Float, Int, Search, Variant, When
 from search_spaces.ablation import SWEEP as ABLATION
 from search_spaces.backfill import SWEEP as BACKFILL
+from search_spaces.latent import SWEEP as LATENT
 from search_spaces.surface import SWEEP as SURFACE
 
 _BACKFILL_VALUES = next(row.values for row in BACKFILL.variants if row.name == "sees-peers")
@@ -94,4 +95,30 @@ _SURFACE = SURFACE.model_copy(
     }
 )
 
-STUDIES = {"backfill": SWEEP, "forecast": _FORECAST, "surface": _SURFACE}
+_GENERATE = LATENT.model_copy(
+    update={
+        "title": "Searched autoencoders of daily returns",
+        "question": "Does a searched autoencoder fill hidden returns better than one normal law?",
+        "variants": tuple(row for row in LATENT.variants if row.name == "vae"),
+        "quick": {**LATENT.quick, "samples": 4, "top": 1},
+        "ranges": {},
+        "search": Search(
+            variant="vae",
+            ranges={
+                "model.name": Choice(("vae", "vrae", "timevae")),
+                "model.latent_dim": Int(2, 32, log=True),
+                "model.kl_weight": Float(0.1, 4.0, log=True),
+                "model.noise": Choice(("diagonal", "decoded")),
+                "model.kl_warmup": Int(0, 30),
+                "model.hidden_size": When("model.name", ("vrae",), Int(16, 96, log=True)),
+                "model.decoder": When("model.name", ("timevae",), Choice(("base", "interpretable"))),
+                "training.learning_rate": Float(1e-4, 1e-2, log=True),
+            },
+            objectives=("val/rmse",),
+            samples=24,
+            top=3,
+        ),
+    }
+)
+
+STUDIES = {"backfill": SWEEP, "forecast": _FORECAST, "surface": _SURFACE, "generate": _GENERATE}

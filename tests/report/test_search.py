@@ -157,7 +157,7 @@ def test_a_margin_is_paired_over_seeds() -> None:
     text = _margin(mine, other, objective)
     assert "−1 (−10.0 %)" in text
     assert "paired t over 5 seeds p < 0.001" in text, "the seeds' common luck does not hide the difference"
-    assert "p" not in _margin(mine[:1], other[:1], objective).split("rmse")[1]
+    assert "p" not in _margin(mine[:1], other[:1], objective).split("RMSE")[1]
 
 
 @pytest.mark.parametrize("objectives", [("val/rmse",), OBJECTIVES])

@@ -314,4 +314,4 @@ def test_optunas_own_loader_opens_the_study(tmp_path: Path) -> None:
     assert optuna.get_all_study_names(storage) == ["tpe"]
     study = optuna.load_study(study_name="tpe", storage=storage)
     assert [tuple(trial.values) for trial in study.trials] == [a.scores for a in found]
-    assert study.metric_names == ["validation rmse", "|validation violations − nominal|"]
+    assert study.metric_names == ["validation RMSE", "|validation violations − nominal|"]
