@@ -7,12 +7,10 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from farm.base.errors import UserError
 from farm.base.search_space import Sweep, Variant
 from farm.data.panel import Panel
-from farm.drive import Runtime, drive
 from farm.experiment import Result, run
 from farm.plan import Options, Plan, make_plan
 from farm.store import RECORD, Store
@@ -110,19 +108,3 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(bucket: str) -> None:
     with pytest.raises(UserError, match="cannot be used") as caught:
         Store(bucket.format("x").replace("@farm/", "@absent/")).open()
     assert "\n" not in str(caught.value)
-
-
-def test_a_sweep_in_the_bucket_is_logged_and_concluded_as_on_a_disk(
-    fill, bucket: str, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tables = []
-    for name, root in (("far", bucket.format("sweep")), ("near", str(tmp_path / "store"))):
-        fill(root)
-        (tmp_path / name).mkdir()
-        monkeypatch.chdir(tmp_path / name)
-        runtime = Runtime(root, f"sqlite:///{tmp_path}/{name}.db", 1, None, False, False, 30.0)
-        assert drive(plan, None, runtime, Console(quiet=True)) == 0
-        found = sorted(Path("results/three").glob("*.csv"))
-        assert found
-        tables.append({path.name: path.read_text() for path in found})
-    assert tables[0] == tables[1]
