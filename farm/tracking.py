@@ -435,7 +435,7 @@ def _labels(plan: Plan) -> dict[tuple[str, str], str]:
     for trial in plan.trials:
         for name, value in {"variant": trial.row, **_flat(trial.config.model_dump(mode="json"))}.items():
             values.setdefault(name, set()).add(value)
-    labels = {}
+    labels: dict[tuple[str, str], str] = {}
     for name, found in values.items():
         texts = sorted(value for value in found if not _is_number(value))
         if len({text[:_TOLD_APART] for text in texts}) < len(texts):
