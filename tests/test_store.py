@@ -122,3 +122,25 @@ def test_lists_the_configs_of_finished_trials_alone(finished, tmp_path: Path) ->
     torn = tmp_path / "store" / "trials" / "torn" / RECORD
     torn.write_bytes(torn.read_bytes()[:50])
     assert store.configs() == {name: config.model_dump(mode="json") for name in ("abc", "def")}
+
+
+def test_keeps_why_a_trial_failed_until_it_finishes(finished, tmp_path: Path) -> None:
+    config, result = finished
+    store = Store(str(tmp_path)).open()
+    assert store.failure("abc") is None
+    store.put_failure("abc", "the loss diverged")
+    store.put_failure("abc", "the worker died")
+    assert store.failure("abc") == "the worker died"
+    assert store.get("abc") is None
+    assert store.configs() == {}
+    store.put("abc", config, result)
+    assert store.failure("abc") is None
+
+
+def test_says_what_code_a_result_comes_from(finished, tmp_path: Path) -> None:
+    store = Store(str(tmp_path)).open()
+    store.put("abc", *finished)
+    record = store.get("abc")
+    assert record is not None
+    assert {"revision", "lock", "python", "torch"} <= set(record.origin)
+    assert len(record.origin["lock"]) == 16
