@@ -321,9 +321,10 @@ def _check(trials: Sequence[Trial], source: Source) -> None:
             )
     inputs: dict[str, Inputs] = {}
     built = set()
-    for trial in trials:
+    for trial in trials:  # first, since it names the phase that a short record is too short for
         if trial.config.curriculum is not None:
             trial.config.study.check(trial.config.curriculum, source)
+    for trial in trials:
         study = trial.config.study.model_dump_json()
         if study not in inputs:
             inputs[study] = trial.config.study.dataset(source).inputs

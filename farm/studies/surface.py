@@ -129,7 +129,11 @@ class SurfaceStudy(StudyConfig):
             between two blocks.
         """
         assert isinstance(source, Surfaces)
-        blocks = self.blocks(source)
+        try:
+            blocks = self.blocks(source)
+        except UserError as error:
+            name, needed = curriculum.longest(self.context)
+            raise UserError(f"{error} ({name} needs {needed} days of training and of validation)") from error
         days = {"training": blocks.train.stop - blocks.train.start}
         days["validation"] = blocks.val.stop - blocks.val.start + self.context
         try:

@@ -315,6 +315,11 @@ class CurriculumConfig(Config):
     def _shared(self, phase: Phase) -> Phase:
         return phase.model_copy(update={"epochs": max(1, round(phase.epochs * self.epoch_share))})
 
+    def longest(self, context: int) -> tuple[str, int]:
+        """Name the phase that needs most days, and give them."""
+        stage = max(self.stages(), key=lambda stage: stage.phase.days(context))
+        return stage.name, stage.phase.days(context)
+
     def require_days(self, context: int, blocks: dict[str, int]) -> None:
         """Refuse blocks that are too short for the longest phase.
 
@@ -330,12 +335,11 @@ class CurriculumConfig(Config):
         UserError
             With the phase and the days that it needs.
         """
-        longest = max(self.stages(), key=lambda stage: stage.phase.days(context))
-        needed = longest.phase.days(context)
+        name, needed = self.longest(context)
         for block, days in blocks.items():
             if days < needed:
                 raise UserError(
-                    f"{block} block: got {days} days, expected at least {needed}, which {longest.name}"
+                    f"{block} block: got {days} days, expected at least {needed}, which {name}"
                     f" needs with a context of {context}: give more days, a shorter horizon or leave the"
                     " phase out"
                 )

@@ -196,6 +196,8 @@ def test_curricula_are_held_to_the_days_before_anything_is_trained(surfaces: Sur
         UserError, match=r"synthetic: training block: got 166 days, .* 330, which phase 4 needs"
     ):
         study.check(CurriculumConfig(), surfaces)
+    with pytest.raises(UserError, match=r"leave .* to learn from.*phase 4 needs 330 days"):
+        SurfaceStudy().check(CurriculumConfig(), record(700))
     study.check(CurriculumConfig(name="1"), surfaces)
     shallow = SurfaceSplit(least_val=200, val=0)
     with pytest.raises(UserError, match=r"validation block: got 260 days, expected at least 330"):
