@@ -145,7 +145,7 @@ def _ranking(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
     chart = _chart(charts, "ranking", ranking(end.table, first))
     head = ["model", f"beats {escape(first)}", "RMSE"]
     head += [f"% vs {escape(name)}" for name in plan.sweep.references]
-    head += ["direction %", "DM p", "p after selection", "in the 95 % set", "replicates"]
+    head += ["direction %", "DM p", "p after selection", "in MCS", "replicates"]
     rows, classes = [], []
     for row in end.table.to_dict("records"):
         beats = "reference" if row["model"] == first else str(row["beats"]) or "–"
