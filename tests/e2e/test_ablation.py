@@ -102,7 +102,20 @@ def test_mlflow_names_and_numbers(client: MlflowClient, folder: Path) -> None:
         ["ticker", "model", "seed"]
     )
     assert len(results) == TRIALS
-    sections = {"train", "val", "test", "interval", "latent", "vs", "ci", "dm", "cost", "best", "probe", "risk"}
+    sections = {
+        "train",
+        "val",
+        "test",
+        "interval",
+        "latent",
+        "vs",
+        "ci",
+        "dm",
+        "cost",
+        "best",
+        "probe",
+        "risk",
+    }
     for run in runs(client, "trial"):
         metrics, tags = run.data.metrics, run.data.tags
         assert {name.split("/")[0] for name in metrics} <= sections
