@@ -9,6 +9,7 @@ import socket
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ _QUIET = {
 }
 # Of a job whose worker died, not of one that raised. An idle worker that dies with it counts for two.
 WORKER_RETRIES = 4
+LOSSES = 2  # times that a job which Tune gave up, since its workers died, is begun anew
+DIED = "its worker died again and again"
 STORED = "stored"  # key of a job's last result, when what it made is in the store
 
 Kind = Literal["started", "epoch", "finished", "stopped", "failed"]
@@ -349,12 +352,16 @@ def _desk(supply: Supply, on_event: Callable[[Event], None], most: float) -> tup
     from ray.tune.search import Searcher
 
     jobs: dict[str, Job] = {}  # those that Tune has, by its trial ids
+    lost: list[Job] = []
+    losses: Counter[str] = Counter()
 
     class Desk(Searcher):  # type: ignore[misc]  # ray is not typed
         def suggest(self, trial_id: str) -> Any:
             if supply.finished:
                 return Searcher.FINISHED
-            job = supply.next() if len(jobs) < most else None
+            if len(jobs) >= most:
+                return None
+            job = lost.pop() if lost else supply.next()
             if job is None:
                 return None
             jobs[trial_id] = job
@@ -375,6 +382,11 @@ def _desk(supply: Supply, on_event: Callable[[Event], None], most: float) -> tup
             return
         job, last = jobs.pop(trial.trial_id), trial.last_result
         error = details.get("error", "")
+        if error == DIED and losses[job.signature] < LOSSES:
+            # Tune gives a job up at once if word of a death comes while it waits for its next worker.
+            losses[job.signature] += 1
+            lost.append(job)
+            return
         times = {name: last.get(name, math.nan) for name in ("began", "left")}
         on_event(Event(kind, job, error=error, outcomes=supply.ended(job, error), **times))
 
@@ -407,6 +419,6 @@ def relay(tell: Callable[..., None]) -> Any:
             self._tell("failed" if error else "finished", trial, error=error)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self._tell("failed", trial, error=f"its worker died {WORKER_RETRIES + 1} times")
+            self._tell("failed", trial, error=DIED)
 
     return Relay(tell)
