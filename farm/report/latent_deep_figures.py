@@ -137,7 +137,7 @@ def posterior_against_prior(latents: Latents, name: str) -> Figure:
         Patch(color=COLOURS[1], alpha=0.5, label="its means"),
         Line2D([], [], color=INK, linestyle="--", linewidth=1.2, label="prior N(0, 1)"),
     ]
-    return titled(figure, f"Posterior against prior: {name}", note, handles)  # type: ignore[arg-type]
+    return titled(figure, f"Posterior against prior: {name}", note, handles)
 
 
 def latent_walk(
@@ -308,7 +308,7 @@ def decomposed_window(
         Patch(color="#c4c4c4", label="real"),
         Line2D([], [], color=COLOURS[0], linewidth=1.7, label="decoded: the sum of the parts"),
     ]
-    return titled(figure, f"A window taken apart: {name}", note, handles)  # type: ignore[arg-type]
+    return titled(figure, f"A window taken apart: {name}", note, handles)
 
 
 def gradient_noise(variances: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -346,7 +346,7 @@ def gradient_noise(variances: Mapping[str, Mapping[str, Sequence[float]]]) -> Fi
         "Of the taught encoder's weights, summed, on one batch, all estimators with the same draws."
         " Whiskers: lowest to highest seed."
     )
-    return titled(figure, "Noise of the gradient, by estimator", note, handles)  # type: ignore[arg-type]
+    return titled(figure, "Noise of the gradient, by estimator", note, handles)
 
 
 def _busiest(kl: Floats) -> Ints:

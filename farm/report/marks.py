@@ -7,12 +7,13 @@ a process may draw whatever else it likes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -67,7 +68,7 @@ def message_figure(title: str, text: str) -> Figure:
     return titled(figure, title, "")
 
 
-def titled(figure: Figure, title: str, note: str, handles: list[Line2D] | None = None) -> Figure:
+def titled(figure: Figure, title: str, note: str, handles: Sequence[Artist] | None = None) -> Figure:
     """Put the title and the legend above, and the note below.
 
     Parameters

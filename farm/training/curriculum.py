@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -246,8 +247,8 @@ class CurriculumConfig(Config):
     phase1, phase2, phase3, phase4
         The phases; one that `name` leaves out is not read.
     epoch_share
-        What share of each phase's epochs is trained, at least one: below 1 the curriculum is
-        reduced in proportion.
+        What share of each phase's epochs is trained, at least, in whole epochs: below 1 the
+        curriculum is reduced in proportion.
     gates
         What a missed gate after a phase leads to; see `farm.evaluation.checklist.gates`.
         ``mark``: nothing, the result carries a warning. ``stop``: the trial ends there, without a
@@ -256,6 +257,8 @@ class CurriculumConfig(Config):
     gate_epochs, gate_horizon
         See `gates`; the epochs are reduced by `epoch_share` too.
     """
+
+    VERSION = 2
 
     name: Annotated[str, Choice(tuple(CURRICULA))] = "1,2,3,4"
     phase1: TeacherForcing = TeacherForcing()
@@ -313,7 +316,9 @@ class CurriculumConfig(Config):
         return tuple(stages)
 
     def _shared(self, phase: Phase) -> Phase:
-        return phase.model_copy(update={"epochs": max(1, round(phase.epochs * self.epoch_share))})
+        # The share of a whole number of epochs must stay that number: 150 * 0.1 need not be 15.
+        epochs = math.ceil(round(phase.epochs * self.epoch_share, 6))
+        return phase.model_copy(update={"epochs": max(1, epochs)})
 
     def longest(self, context: int) -> tuple[str, int]:
         """Name the phase that needs most days, and give them."""

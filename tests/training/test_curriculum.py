@@ -56,7 +56,12 @@ def test_a_curriculum_is_data():
     again = CurriculumConfig.make(json.loads(plan.model_dump_json()), "curriculum")
     assert again == plan
     reduced = CurriculumConfig(epoch_share=0.1)
-    assert [stage.phase.epochs for stage in reduced.stages()] == [20, 15, 12, 12]
+    assert [stage.phase.epochs for stage in reduced.stages()] == [20, 15, 13, 13]
+    for percent in range(1, 101):
+        plan = CurriculumConfig().stages()
+        share = CurriculumConfig(epoch_share=percent / 100).stages()
+        for whole, part in zip(plan, share, strict=True):
+            assert 0 <= 100 * part.phase.epochs - percent * whole.phase.epochs < 100
     assert [stage.phase.epochs for stage in CurriculumConfig(epoch_share=1e-4).stages()] == [1, 1, 1, 1]
 
 
