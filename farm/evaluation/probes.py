@@ -5,14 +5,16 @@ Shape letters: B samples, T time steps, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from farm.base.generative import Imputer, ReturnWindows
 from farm.base.model import Model
+from farm.base.surfaces import Paths, SurfaceWindows
 from farm.base.types import Floats, Forecast, Windows
 from farm.evaluation.metric import metric_name
 
@@ -188,8 +190,99 @@ def causality(model: Model, windows: Windows, seed: int = 0) -> Causality:
     return Causality(targets, future)
 
 
+def imputation_causality(model: Imputer, windows: ReturnWindows, seed: int = 0) -> Causality:
+    """Do what `causality` does with the hidden entries of a block of returns, unscaled.
+
+    Parameters
+    ----------
+    model
+        Taught.
+    windows
+        A block whose mask hides H entries.
+    seed
+        Of the noise.
+
+    Returns
+    -------
+    Causality
+        ``targets``: the hidden entries are replaced. ``future``: so is every entry of all days after each
+        of three days, and an entry filled up to that day must not move.
+    """
+    rng = np.random.default_rng(seed)
+    before = model.predict(windows)
+    day_of = np.nonzero(windows.mask)[0]
+
+    def apart(cells: Cells, last: int) -> float:
+        after = model.predict(_with_noise(windows, cells, rng))
+        return _apart(before, after, int(np.searchsorted(day_of, last, side="right")))
+
+    days = len(windows.mask)
+    targets, future = apart(windows.mask, days), 0.0
+    for day in sorted({days * quarter // 4 for quarter in (1, 2, 3)}):
+        later = np.repeat(np.arange(days)[:, None] > day, windows.mask.shape[1], axis=1)
+        future = max(future, apart(later, day))
+    return Causality(targets, future)
+
+
+def _with_noise(windows: ReturnWindows, cells: Cells, rng: np.random.Generator) -> ReturnWindows:
+    """Add noise to entries of a block, (N - first, A), wherever they stand in its windows."""
+    rows = windows.rows.copy()
+    rows[windows.first :][cells] += rng.normal(0, 10, int(cells.sum()))
+    x = np.lib.stride_tricks.sliding_window_view(
+        rows[windows.first :].astype(windows.x.dtype), windows.x.shape[1], axis=0, writeable=True
+    ).transpose(0, 2, 1)
+    series = rows[:, 0] * windows.scale[0] + windows.mean[0]
+    y = series[windows.position].astype(windows.y.dtype)
+    return replace(windows, rows=rows, x=x, series=series, y=y)
+
+
+def path_causality(
+    model: Model, generate: Callable[[SurfaceWindows, int], Paths], windows: SurfaceWindows, seed: int = 0
+) -> Causality:
+    """Do what `causality` does with surfaces: generated paths, and the next day's level.
+
+    Parameters
+    ----------
+    model
+        Taught; its `predict` gives the next day's level.
+    generate
+        Generates the days from a row of `SurfaceWindows.past` on; equal draws at every call.
+    windows
+        A block; its record is replaced from a row in its middle on.
+    seed
+        Of the noise.
+
+    Returns
+    -------
+    Causality
+        Both in volatility or, for generated returns, log return; ``targets`` is that of the next day's
+        levels when the targets alone are replaced.
+    """
+    rng = np.random.default_rng(seed)
+    middle = len(windows) // 2
+    row = int(windows.position[middle])
+    past = windows.past
+    surface, extra, vectors = past.surface.copy(), past.extra.copy(), past.vectors.copy()
+    surface[row:] *= np.exp(rng.normal(0, 0.5, surface[row:].shape)).astype(surface.dtype)
+    extra[row:] += rng.normal(0, 1, extra[row:].shape)
+    vectors[row:] += rng.normal(0, 3, vectors[row:].shape).astype(vectors.dtype)
+    series, x = windows.series.copy(), windows.x.copy()
+    series[row:] *= np.exp(rng.normal(0, 0.5, len(series) - row))
+    x[middle + 1 :] += rng.normal(0, 3, x[middle + 1 :].shape).astype(x.dtype)
+    later = replace(past, surface=surface, extra=extra, vectors=vectors)
+    changed = replace(windows, past=later, series=series, x=x)
+    one, other = generate(windows, row), generate(changed, row)
+    future = float(np.abs(one.samples - other.samples).max())
+    if one.returns is not None and other.returns is not None:
+        future = max(future, float(np.abs(one.returns - other.returns).max()))
+    before = model.predict(windows)
+    future = max(future, _apart(before, model.predict(changed), middle + 1))
+    noisy = (windows.y * np.exp(rng.normal(0, 0.5, windows.y.shape))).astype(windows.y.dtype)
+    return Causality(_apart(before, model.predict(replace(windows, y=noisy)), len(windows)), future)
+
+
 def too_good(
-    forecast: Forecast, windows: Windows, seen: Causality, limit: float, inputs: Mapping[str, Floats]
+    forecast: Forecast, truth: Floats, seen: Causality, limit: float, inputs: Mapping[str, Floats]
 ) -> str:
     """Say why a forecast may be better than it can honestly be.
 
@@ -197,10 +290,10 @@ def too_good(
     ----------
     forecast
         B forecasts.
-    windows
-        Their samples.
+    truth
+        What came, (B,).
     seen
-        What `causality` found.
+        What `causality` or one of its kin found.
     limit
         Share of the target's variance that no honest forecast of this kind explains.
     inputs
@@ -214,7 +307,7 @@ def too_good(
         and the likeliest reason: the model sees its target or the future; an input is nearly the
         target; or none of these.
     """
-    truth = windows.truth.astype(np.float64)
+    truth = truth.astype(np.float64)
     explained = 1 - np.mean((forecast.point - truth) ** 2) / truth.var() if truth.var() > 0 else 0.0
     if explained <= limit:
         return ""
@@ -264,11 +357,17 @@ def probe(
     tags : dict
         Warnings: ``sees the future`` and ``too good to be true``.
     """
-    seen = causality(model, windows)
-    metrics = {"probe/causality/targets": seen.targets, "probe/causality/future": seen.future}
-    metrics |= reliance(model, windows, groups) if len(windows) > 1 else {}
     last = {name: windows.x[:, -1, f] for f, name in enumerate(windows.features)}
-    tags = {"too good to be true": too_good(forecast, windows, seen, limit, last)}
+    metrics, tags = told(forecast, windows.truth, causality(model, windows), limit, last)
+    return metrics | (reliance(model, windows, groups) if len(windows) > 1 else {}), tags
+
+
+def told(
+    forecast: Forecast, truth: Floats, seen: Causality, limit: float, inputs: Mapping[str, Floats]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Name what `causality` and `too_good` found; arguments as there, result as of `probe`."""
+    metrics = {"probe/causality/targets": seen.targets, "probe/causality/future": seen.future}
+    tags = {"too good to be true": too_good(forecast, truth, seen, limit, inputs)}
     changed = [f"{what} move it by {by:.2g}" for what, by in seen._asdict().items() if by > 0]
     tags["sees the future"] = ", ".join(changed)
     return metrics, {name: reason for name, reason in tags.items() if reason}

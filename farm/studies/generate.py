@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import BeforeValidator, model_validator
@@ -33,6 +33,7 @@ from farm.evaluation.covariance import covariance_scores, portfolio_scores
 from farm.evaluation.generative import generative_scores
 from farm.evaluation.latent import active_units, collapse, kl_per_dimension
 from farm.evaluation.metric import evaluate, metric_name
+from farm.evaluation.probes import imputation_causality, told
 from farm.studies.study import STUDIES, Evaluation, PanelStudy
 
 BESIDE = {"hidden10": 0.1, "hidden50": 0.5}  # parts that are scored beside the ranked one
@@ -69,6 +70,7 @@ class GenerateStudy(PanelStudy):
     """
 
     name: Literal["generate"] = "generate"
+    believable: ClassVar[float] = 0.95  # an index is nearly the sum of its members
     market: str
     assets: Annotated[tuple[str, ...], BeforeValidator(listed)]
     lookback: Annotated[int, Int(2, 250)] = 24
@@ -138,12 +140,13 @@ class GenerateStudy(PanelStudy):
             scores |= {
                 f"factors/systematic_{name}": float(v) for name, v in zip(test.features, share, strict=True)
             }
-        tags: dict[str, str] = {}
+        probed, tags = told(forecasts[""], actual, imputation_causality(model, test), self.believable, {})
+        scores |= probed
         if isinstance(model, LatentSpace):
             latents = model.encode(test.x, SEED)
             scores["latent/kl"] = float(kl_per_dimension(latents).sum())
             scores["latent/active_units"] = float(active_units(latents.mean))
-            tags = {"latent collapsed": reason} if (reason := collapse(latents)) else {}
+            tags |= {"latent collapsed": reason} if (reason := collapse(latents)) else {}
             arrays |= _latent_arrays(model, latents, test)
         if isinstance(model, NoisyGradients):
             moments = model.gradient_moments(train.x[:GRADIENT_WINDOWS], GRADIENT_REPEATS, SEED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 from pydantic import model_validator
@@ -34,6 +34,7 @@ from farm.evaluation.paths import (
     pass_scores,
     path_scores,
 )
+from farm.evaluation.probes import path_causality, told
 from farm.evaluation.regimes import above_quantile, crisis_years
 from farm.models.surface_cvae import SurfaceCVAE
 from farm.studies.study import STUDIES, Evaluation, Source, StudyConfig
@@ -41,6 +42,7 @@ from farm.training.curriculum import CurriculumConfig
 from farm.training.rollout import DeploymentConfig, generate_paths, require_no_gap
 
 SIX_MONTHS = 180  # days of the plan's third gate: two passes of 90
+PROBED_DAYS = 5  # that are generated again to see whether they hang on what is to come
 VAL_STRIDE, CALIBRATION_STRIDE = 126, 63  # days between the starts of generated stretches there
 IN_SAMPLE = "in-sample-crisis"
 
@@ -83,6 +85,7 @@ class SurfaceStudy(StudyConfig):
     """
 
     name: Literal["surface"] = "surface"
+    believable: ClassVar[float] = 0.6  # half of the change of a level that is noise about a known mean
     context: Annotated[int, Int(1, 2000)] = 60
     horizon: Annotated[int, Int(1, 2000)] = 90
     offset: Annotated[int, Int(1, 2000)] = 90
@@ -159,7 +162,8 @@ class SurfaceStudy(StudyConfig):
         with intervals from the calibration block; ``oracle``, whose latents have read the days, and
         ``known-returns``, which has been told the returns: both flagged. Scores of the crises among the
         training days stand under ``train/in-sample-crisis``; the next day's level under
-        ``test/next-day``. See `farm.evaluation.paths` for the names of the rest.
+        ``test/next-day``. See `farm.evaluation.paths` for the names of the rest, and
+        `farm.evaluation.probes.path_causality` for what must not move a path.
         """
         assert isinstance(data.inputs, SurfaceInputs)
         scores, conformal = self._before_test(model, data)
@@ -187,13 +191,20 @@ class SurfaceStudy(StudyConfig):
         scores["test/correlation_distance"] = correlation_score(made)
         scores |= arbitrage_scores(made, data.inputs)
         scores |= cointegration_scores(made, volatility, regimes)
-        scores |= _next_day(model.predict(test), test)
+        forecast, truth = _next_day(model.predict(test), test)
+        scores |= evaluate(forecast, truth, part="next-day")
+        seen = path_causality(
+            model, lambda some, row: self._ways(model, some)[""](row, PROBED_DAYS), test
+        )
+        probed, warnings = told(forecast, truth, seen, self.believable, {})
+        scores |= probed
         oracles = tuple(part for part, some in stretches.items() if some[0].paths.oracle)
         return Evaluation(
             scores,
             ranked.dates,
             ranked.truth,
             forecasts,
+            warnings,
             oracles=oracles,
             arrays=_drawn(made, data.inputs),
             items=tuple(cells[cell] for cell in ranked.cell),
@@ -335,12 +346,11 @@ def _violations(flat: FlatPaths) -> float:
     return violations(flat.forecast, flat.truth)
 
 
-def _next_day(forecast: Forecast, test: SurfaceWindows) -> dict[str, float]:
-    """Score the next day's level, as a change from the day before."""
+def _next_day(forecast: Forecast, test: SurfaceWindows) -> tuple[Forecast, Floats]:
+    """Take a forecast of the next day's level and the truth as changes from the day before."""
     last = test.series[test.position - 1]
     quantiles = None if forecast.quantiles is None else forecast.quantiles - last[:, None]
-    change = replace(forecast, point=forecast.point - last, quantiles=quantiles)
-    return evaluate(change, test.truth - last, part="next-day")
+    return replace(forecast, point=forecast.point - last, quantiles=quantiles), test.truth - last
 
 
 def _drawn(stretches: list[Stretch], inputs: SurfaceInputs) -> dict[str, Floats]:

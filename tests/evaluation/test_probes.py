@@ -3,15 +3,36 @@
 import numpy as np
 import pytest
 
+from farm.base.generative import Imputation, Imputer
 from farm.base.model import Model
+from farm.base.surfaces import Paths
 from farm.base.types import Forecast, Windows
-from farm.evaluation.probes import asset_groups, causality, channel_groups, ignores_peers, probe, reliance
+from farm.data.splits import SurfaceSplit
+from farm.evaluation.probes import (
+    asset_groups,
+    causality,
+    channel_groups,
+    ignores_peers,
+    imputation_causality,
+    path_causality,
+    probe,
+    reliance,
+)
+from farm.studies.surface import SurfaceStudy
+from tests.return_world import return_data
+from tests.surface_world import record
 
 ASSETS = ("AMZN", "MSFT", "SP500")
 CHANNELS = ("log_return", "roll_vol", "vol_change", "log_range")
 FEATURES = tuple(f"{asset}/{channel}" for asset in ASSETS for channel in CHANNELS)
 DAYS = 6
 GROUPS = asset_groups(FEATURES, DAYS, "AMZN")
+SURFACE_STUDY = SurfaceStudy(
+    context=6, horizon=8, offset=8, overlap=4, days=24, samples=6,
+    split=SurfaceSplit(
+        val=0, calibration=0, test=0, least_val=40, least_calibration=50, least_test=54, least_train=30, gap=10
+    ),
+)  # fmt: skip
 
 
 class Formula(Model):
@@ -246,3 +267,92 @@ def test_channels_are_groups_of_any_window(windows):
     }
     metrics, _ = probe(HONEST["window"], windows, HONEST["window"].predict(windows), GROUPS, 1.0)
     assert metrics["probe/reliance/MSFT/log_return"] == pytest.approx(1, rel=0.06)
+
+
+class Fill(Imputer):
+    """Fills with zero, plus what a cheat peeks at: a number for each day, (N,), from the rows."""
+
+    def __init__(self, peek=lambda rows: 0.0 * rows[:, 0]):
+        self.peek = peek
+
+    def impute(self, rows, first):
+        known = np.nan_to_num(rows)
+        block = np.repeat(self.peek(known)[first:, None], rows.shape[1], axis=1)
+        return Imputation(np.where(np.isnan(rows[first:]), block, rows[first:]))
+
+    def state(self):
+        return {}
+
+    def load_state(self, state):
+        pass
+
+
+class Unmasked(Fill):
+    """Forgets to hide: it reads the entries that it is to fill."""
+
+    def forecast_hidden(self, windows, mask):
+        return Forecast(0.1 * windows.hidden_returns(mask))
+
+
+def test_entries_are_filled_from_their_own_day_and_those_before_it():
+    block = return_data(200).open_test()
+    honest = Fill(lambda rows: np.concatenate([[0.0], rows[:-1].mean(axis=1)]))
+    assert imputation_causality(honest, block) == (0.0, 0.0)
+    assert imputation_causality(Fill(lambda rows: rows.mean(axis=1)), block) == (0.0, 0.0)
+    smoother = imputation_causality(Fill(lambda rows: np.append(rows[1:, 0], 0.0)), block)
+    assert smoother.targets == 0
+    assert smoother.future > 1e-3
+    overall = imputation_causality(Fill(lambda rows: np.full(len(rows), rows.std())), block)
+    assert overall.future > 1e-3
+    assert imputation_causality(Unmasked(), block).targets > 1e-3
+
+
+def test_the_noise_of_a_probe_stands_in_rows_and_windows_alike():
+    block = return_data(200).open_test()
+    seen = []
+
+    class Looks(Fill):
+        def predict(self, windows):
+            seen.append(windows)
+            return super().predict(windows)
+
+    imputation_causality(Looks(), block)
+    for windows in seen[1:]:
+        np.testing.assert_allclose(windows.x[3], windows.block[3 : 3 + windows.x.shape[1]], rtol=1e-6)
+        np.testing.assert_allclose(windows.truth, windows.y, rtol=1e-6)
+        np.testing.assert_array_equal(windows.rows[: windows.first], block.rows[: block.first])
+        assert (windows.block != block.block).any()
+
+
+class Walk:
+    """Generates surfaces by a rule of the whole record and of the row."""
+
+    def __init__(self, rule, level=lambda windows: windows.series[windows.position - 1]):
+        self.rule, self.level = rule, level
+
+    def predict(self, windows):
+        return Forecast(self.level(windows))
+
+    def __call__(self, windows, row):
+        return Paths(np.repeat(self.rule(windows.past, row)[None, None], 2, axis=0))
+
+
+def test_paths_hang_on_the_days_before_them_alone():
+    block = SURFACE_STUDY.dataset(record(300)).open_test()
+
+    def seen(walk):
+        return path_causality(walk, walk, block)
+
+    assert seen(Walk(lambda past, row: past.surface[row - 1])) == (0.0, 0.0)
+    assert seen(Walk(lambda past, row: past.surface[:row].mean(axis=0))) == (0.0, 0.0)
+    for rule in (
+        lambda past, row: past.surface[row],
+        lambda past, row: past.surface.mean(axis=0),
+        lambda past, row: past.surface[row - 1] * np.exp(0.1 * past.extra[row + 1, 0]),
+        lambda past, row: past.surface[row - 1] * np.exp(0.1 * past.vectors[-1, 0]),
+    ):
+        assert seen(Walk(rule)).future > 1e-3
+    last = lambda past, row: past.surface[row - 1]  # noqa: E731
+    assert seen(Walk(last, lambda w: w.truth)).future > 1e-3
+    assert seen(Walk(last, lambda w: w.x[np.minimum(np.arange(len(w)) + 1, len(w) - 1), -1, 0])).future > 1e-3
+    assert seen(Walk(last, lambda w: w.y.astype(float))).targets > 1e-3
