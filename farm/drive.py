@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
+from farm import serving
 from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
 from farm.base.errors import UserError
+from farm.data.panel import Panel
 from farm.plan import Plan, Trial
 from farm.report.conclusion import conclude
 from farm.report.dry_run import show_plan, show_search
@@ -29,6 +32,7 @@ from farm.store import Record, Store
 from farm.tracking import Tracking, check_for_cluster, check_uri
 from farm.tuning.engine import Event, Outcome, check_address, cluster, execute
 from farm.tuning.stage_tree import StageTree, stage_nodes
+from farm.views import address
 
 if TYPE_CHECKING:
     from farm.tuning.studies import Attempt  # optuna takes half a second, and only a search needs it
@@ -93,9 +97,9 @@ def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Cons
         )
         return EXIT_INTERRUPTED
     driver.conclude(search)
-    where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}"
-    if runtime.tracking_uri.startswith("http"):
-        where = runtime.tracking_uri
+    where = driver.page(runtime.tracking_uri)
+    if not runtime.tracking_uri.startswith("http"):
+        where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}, then {driver.page('http://127.0.0.1:5000')}"
     console.print(f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {where}[/dim]", soft_wrap=True)
     return EXIT_FAILED_TRIALS if driver.failures and not runtime.report_only else 0
 
@@ -317,8 +321,39 @@ class _Driver:
             every, self.records, skills, end.table, note, end.files, len(self.failures), self.seconds
         )
         self._tracking.log_page(page)
+        self._serve_best(end.table)
         if found is not None:
             self._tracking.log_search(found.marks, found.metrics)
+
+    def page(self, server: str) -> str:
+        """Give the page of the verdict under the address of a tracking server."""
+        return address(server, self._tracking.experiment)
+
+    def _serve_best(self, table: pd.DataFrame) -> None:
+        """Log the best variant as a model: of each ticker the seed that validation prefers."""
+        rows = table[table["role"] == "variant"]["model"]
+        chosen: dict[str, Trial] = {}
+        for trial in self.plan.trials:
+            if trial.row != next(iter(rows), None) or trial.signature not in self.records:
+                continue
+            loss = self.records[trial.signature].metrics["val/rmse"]
+            best = chosen.get(trial.ticker)
+            if best is None or loss < self.records[best.signature].metrics["val/rmse"]:
+                chosen[trial.ticker] = trial
+        trials = list(chosen.values())
+        source = self.plan.source
+        if (
+            not trials
+            or not isinstance(source, Panel)
+            or not all(serving.can_serve(t.config) for t in trials)
+        ):
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "forecasters"
+            states = {t.signature: (t.config, self._store.model_state(t.signature)) for t in trials}
+            serving.save(folder, states)
+            example = serving.example(source, [trial.config for trial in trials])
+            self._tracking.log_model(trials[0].row, trials, folder, example)
 
     def _skills(self, trial: Trial, block: str = "test") -> dict[str, float]:
         """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.

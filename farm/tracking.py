@@ -1,9 +1,9 @@
 """MLflow: finished results in batches, each exactly once; the only importer of mlflow.
 
-An experiment for each sweep; in it a run for the sweep, below that one for each variant, each
-baseline and each trial. What is finished is not written again: runs are found by their tags. A run
-that an interrupted driver left half-written is completed, which is idempotent, since every metric
-carries the time at which its trial finished.
+An experiment for each sweep; in it a run for the sweep with one for each trial below, and one for each
+variant and each baseline beside it, where the table of the UI shows them. What is finished is not
+written again: runs are found by their tags. A run that an interrupted driver left half-written is
+completed, which is idempotent, since every metric carries the time at which its trial finished.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+from farm import serving
 from farm.base.errors import UserError
 from farm.evaluation.checklist import checklist_text
 from farm.plan import Plan, Trial
 from farm.store import Record, epochs_of_stages, shares_of_warnings
+from farm.views import SKILL, saved_views
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +49,7 @@ _SUMMARY = {  # metric of a summary run: column of the verdict
 }
 _AGAINST = ("rmse_skill", "p_selected")  # columns of the verdict for each reference
 _BEST = {"best/val_loss": "val/best_loss", "best/epoch": "train/best_epoch"}  # the table shows the last value
+_SERVED_BY = ("mlflow", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
 _TOLD_APART = 8  # leading characters by which the parallel-coordinates plot tells values apart
 
 
@@ -133,6 +137,7 @@ class Tracking:
 
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.WARNING)
+        self._uri = uri
         self._plan = plan
         self._colours = colours
         self._labels = _labels(plan)
@@ -158,6 +163,11 @@ class Tracking:
             self._experiment = experiment.experiment_id
         self._trials = {run.data.tags["farm.signature"]: run for run in self._runs("trial")}
         self.parent = self._parent()
+
+    @property
+    def experiment(self) -> str:
+        """Give the id of the sweep's experiment."""
+        return str(self._experiment)
 
     def _runs(self, role: str, **tags: str) -> list[Any]:
         conditions = [f"tags.`{name}` = '{value}'" for name, value in {"farm.role": role, **tags}.items()]
@@ -214,6 +224,7 @@ class Tracking:
         if run is None:
             seconds = record.metrics["cost/fit_seconds"] + record.metrics["cost/evaluate_seconds"]
             tags = self._tags("trial", trial.row) | {
+                "mlflow.parentRunId": self.parent,
                 "farm.kind": trial.role,
                 "farm.ticker": trial.ticker,
                 "farm.signature": trial.signature,
@@ -283,12 +294,16 @@ class Tracking:
         when = int(1000 * max(record.finished for record in records.values()))
         sweep = self._client.get_run(self.parent)
         if sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest:
+            self._put_summaries_on_top()  # another sweep may have been run since
             return
-        for row in table.to_dict("records"):
-            mine = [records[trial.signature] for trial in trials if trial.row == row["model"]]
+        for rank, row in enumerate(table.to_dict("records")):
+            mine = [trial for trial in trials if trial.row == row["model"]]
             if mine:  # not so where every trial of a row failed
-                some = next(trial for trial in trials if trial.row == row["model"])
-                self._log_summary(row, mine, some, when)
+                # The table of the UI has the latest run on top: that is the best.
+                self._log_summary(row, mine, records, when - rank)
+        self._put_summaries_on_top()
+        for name, view in saved_views(self._plan.sweep.references, PRIMARY_METRIC, when).items():
+            self._client.set_experiment_tag(self._experiment, name, view)
         counts: dict[str, float] = {"cost/trials": len(trials), "cost/failed_trials": failed}
         counts |= _tree_metrics([records[trial.signature] for trial in trials], seconds)
         for path in files:
@@ -302,6 +317,54 @@ class Tracking:
             counts |= {f"best/{column}": row[column] for column in self._against()}
         self._client.set_tag(self.parent, "farm.digest", digest)
         self._finish(self.parent, [(name, value, 0) for name, value in counts.items()], {}, when)
+
+    @_told()
+    def log_model(self, row: str, trials: Sequence[Trial], folder: Path, example: pd.DataFrame) -> None:
+        """Log a row's models as one that MLflow loads and serves, unless that has been done.
+
+        Parameters
+        ----------
+        row
+            The variant.
+        trials
+            Whose models they are.
+        folder
+            What `farm.serving.save` wrote.
+        example
+            A request.
+
+        Raises
+        ------
+        UserError
+            If MLflow cannot be written.
+        """
+        import mlflow
+        from mlflow.models import Model, infer_signature
+
+        named = " ".join(sorted(trial.signature for trial in trials))
+        if self._client.get_run(self.parent).data.tags.get("farm.model") == named:
+            return
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(self._uri)
+        try:
+            Model.log(
+                None,
+                mlflow.pyfunc,
+                name="model",
+                run_id=self.parent,
+                model_id=self._client.create_logged_model(
+                    self._experiment, "model", self.parent, tags={"farm.variant": row}
+                ).model_id,
+                loader_module=serving.__name__,
+                data_path=str(folder),
+                signature=infer_signature(example, serving.load(folder).predict(example)),
+                input_example=example,
+                # Named, since to infer them would load the model in another process.
+                pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_BY],
+            )
+        finally:
+            mlflow.set_tracking_uri(before)
+        self._client.set_tag(self.parent, "farm.model", named)
 
     @_told()
     def log_page(self, page: Path) -> None:
@@ -338,29 +401,44 @@ class Tracking:
         for name, score in _defined(metrics).items():
             self._client.log_metric(self.parent, _FORBIDDEN.sub("_", name), score, step=0)
 
-    def _log_summary(self, row: Mapping[Any, Any], records: Sequence[Record], some: Trial, when: int) -> None:
+    def _log_summary(
+        self, row: Mapping[Any, Any], trials: Sequence[Trial], known: Mapping[str, Record], when: int
+    ) -> None:
         """Log one row of the verdict, in place of an older one."""
-        tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"]}
+        records = [known[trial.signature] for trial in trials]
+        tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"], "farm.sweep": self.parent}
         if row["model"] == self._plan.sweep.references[0]:
             tags["farm.reference"] = "the one to beat"
         tags |= shares_of_warnings(records)
-        for earlier in self._runs(
-            row["role"], **{k: tags[k] for k in ("mlflow.parentRunId", "farm.variant")}
-        ):
+        for earlier in self._runs(row["role"], **{k: tags[k] for k in ("farm.sweep", "farm.variant")}):
             self._client.delete_run(earlier.info.run_id)
         shared = set.intersection(*(set(record.metrics) for record in records))
         metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
         metrics |= {name: row[column] for name, column in _SUMMARY.items()}
         metrics |= {f"vs/{column}": row[column] for column in self._against()}
+        for reference in self._plan.sweep.references:
+            metrics[SKILL.format(reference)] = 100 * row[f"{reference}_rmse_skill"]
         params = dict(set.intersection(*(set(_flat(record.config).items()) for record in records)))
         run = self._create(row["model"], tags, when)
-        self._log_data(run.info.run_id, some)
+        for some in {trial.ticker: trial for trial in trials}.values():
+            self._log_data(run.info.run_id, some)
         self._finish(
             run.info.run_id,
             [(k, v, 0) for k, v in metrics.items()],
             self._params({"variant": row["model"], **params}),
             when,
         )
+
+    def _put_summaries_on_top(self) -> None:
+        """Show the rows of this sweep in the table, and fold those of others below their sweeps."""
+        for role in ("variant", "baseline"):
+            for run in self._runs(role):
+                below = run.data.tags.get("mlflow.parentRunId")
+                sweep = run.data.tags.get("farm.sweep", below)
+                if sweep == self.parent and below:
+                    self._client.delete_tag(run.info.run_id, "mlflow.parentRunId")
+                elif sweep != self.parent and below != sweep:
+                    self._client.set_tag(run.info.run_id, "mlflow.parentRunId", sweep)
 
     def _against(self) -> list[str]:
         return [f"{ref}_{column}" for ref in self._plan.sweep.references for column in _AGAINST]
@@ -382,7 +460,6 @@ class Tracking:
 
     def _tags(self, role: str, row: str) -> dict[str, str]:
         tags = {
-            "mlflow.parentRunId": self.parent,
             "farm.role": role,
             "farm.variant": row,
             "mlflow.source.name": f"farm.sweep {self._plan.name}",

@@ -139,6 +139,50 @@ def same_day_dataset(
     )
 
 
+def next_window(table: Floats, target: Floats, dates: Dates, inputs: Inputs, hidden: int = 0) -> Windows:
+    """Cut the last window there is, for a target that is not known yet.
+
+    Parameters
+    ----------
+    table
+        Features, (T, F), finite, unscaled.
+    target
+        Series before the target, (P,).
+    dates
+        Days of the table, (T,).
+    inputs
+        Days of a window and the scaler, from training.
+    hidden
+        How many leading columns are hidden on the last day, as by `same_day_dataset`; 0 for none.
+
+    Returns
+    -------
+    Windows
+        One sample: the last `Inputs.lookback` rows; its target reads 0, its time is the last of `dates`.
+
+    Raises
+    ------
+    UserError
+        If there are fewer rows.
+    """
+    if len(table) < inputs.lookback:
+        raise UserError(
+            f"got {len(table)} usable rows, expected at least the {inputs.lookback} of a window:"
+            " give more days"
+        )
+    x = ((table[-inputs.lookback :] - inputs.mean) / inputs.scale).astype(np.float32)[None]
+    x[:, -1, :hidden] = 0.0
+    return Windows(
+        x=x,
+        y=np.zeros(1, dtype=np.float32),
+        times=dates[-1:],
+        features=inputs.features,
+        series=np.append(target, 0.0),
+        position=np.array([len(target)]),
+        hidden=np.zeros((1, hidden), dtype=np.float32) if hidden else None,
+    )
+
+
 def _scaler(seen: Floats) -> tuple[Floats, Floats]:
     """Give mean and standard deviation of each column; a constant column keeps scale 1."""
     mean, scale = seen.mean(axis=0), seen.std(axis=0)

@@ -17,23 +17,23 @@ from farm.calibration.calibrator import LEVELS, AnyCalibrator, require_rows, tau
 from farm.calibration.conformal import AciConfig, CqrConfig, CqrScaledConfig
 from farm.calibration.temperature import TemperatureConfig
 from farm.calibration.uncertainty import ForestConfig
-from farm.data.features import CHANNELS, channel_table
-from farm.data.panel import Panel
+from farm.data.features import CHANNELS, ROLLING, channel_table
+from farm.data.panel import Bars, Panel
 from farm.data.splits import Calibrated, FourWay
-from farm.data.windows import same_day_dataset
+from farm.data.windows import next_window, same_day_dataset
 from farm.evaluation.latent import collapse, compare_latents
 from farm.evaluation.metric import evaluate
 from farm.evaluation.probes import asset_groups, ignores_peers, probe
 from farm.evaluation.regimes import volatile_quarter
 from farm.models.network import LatentNetwork, Scenario
-from farm.studies.study import STUDIES, Evaluation, PanelStudy
+from farm.studies.study import STUDIES, Ahead, Evaluation
 
 ORACLES: tuple[Scenario, ...] = ("s1", "s2")  # scenarios that see the truth, on all days or on some
 
 
 @component(STUDIES)
 @final
-class BackfillStudy(PanelStudy):
+class BackfillStudy(Ahead):
     """Log return of the target on day T+1 from the days up to T and the peers' day T+1.
 
     Parameters
@@ -97,6 +97,38 @@ class BackfillStudy(PanelStudy):
             return same_day_dataset(
                 table.to_numpy(), dates, tuple(table.columns), self.context, len(CHANNELS), blocks
             )
+        except UserError as error:
+            raise UserError(f"target {self.ticker}, peers {', '.join(self.peers)}: {error}") from error
+
+    @property
+    def days_needed(self) -> int:
+        """Count the days of a window and those behind its first one."""
+        return self.context + 1 + ROLLING
+
+    def inputs(self, mean: Floats, scale: Floats) -> Inputs:
+        """Describe the windows; see `Ahead.inputs`."""
+        names = tuple(f"{asset}/{channel}" for asset in self.tickers() for channel in CHANNELS)
+        return Inputs(names, self.context + 1, mean, scale)
+
+    def ahead(self, panel: Panel, inputs: Inputs) -> Windows:
+        """Cut the window of the last day that all peers share, with the target hidden; see `Ahead.ahead`.
+
+        The target's bar of that day is not needed, and not read where it is there.
+        """
+        peers = {name: panel.bars[name] for name in self.peers}
+        day = min(bars.dates[-1] for bars in peers.values())
+        own = panel.bars[self.ticker]
+        before = int(np.searchsorted(own.dates, day))
+        if before == 0:
+            raise UserError(f"target {self.ticker}: got no day before {day}, expected some: give more days")
+        # Some bar must stand there for the days to be shared: the one before, which is hidden.
+        rows = [*range(before), before - 1]
+        standing = Bars(np.append(own.dates[:before], day), own.values[rows])
+        try:
+            table = channel_table({self.ticker: standing, **peers})
+            days = table.index.to_numpy().astype("datetime64[D]")
+            known = table.iloc[:-1, 0].to_numpy()
+            return next_window(table.to_numpy(), known, days, inputs, hidden=len(CHANNELS))
         except UserError as error:
             raise UserError(f"target {self.ticker}, peers {', '.join(self.peers)}: {error}") from error
 

@@ -11,24 +11,24 @@ from farm.base.errors import UserError
 from farm.base.model import Model
 from farm.base.registry import component
 from farm.base.search_space import Int
-from farm.base.types import RISK_LEVELS, Dataset
+from farm.base.types import RISK_LEVELS, Dataset, Floats, Inputs, Windows
 from farm.calibration.calibrator import AnyCalibrator, require_rows, taught
-from farm.data.features import FEATURE_SETS, daily_features, expand
+from farm.data.features import FEATURE_SETS, ROLLING, daily_features, expand
 from farm.data.panel import Panel
 from farm.data.splits import Chronological, NextStep
-from farm.data.windows import next_step_dataset
+from farm.data.windows import next_step_dataset, next_window
 from farm.evaluation.distribution import log_score, pit
 from farm.evaluation.metric import evaluate, metric_name
 from farm.evaluation.probes import channel_groups, probe
 from farm.evaluation.regimes import volatile_quarter
 from farm.evaluation.value_at_risk import risk_scores
 from farm.models.pretrained import LEAK, Pretrained
-from farm.studies.study import STUDIES, Evaluation, PanelStudy
+from farm.studies.study import STUDIES, Ahead, Evaluation
 
 
 @component(STUDIES)
 @final
-class ForecastStudy(PanelStudy):
+class ForecastStudy(Ahead):
     """Next-day log return, unscaled, from a window of daily features.
 
     Parameters
@@ -87,6 +87,25 @@ class ForecastStudy(PanelStudy):
         except UserError as error:
             raise UserError(f"ticker {self.ticker}, market {self.market}: {error}") from error
         return data
+
+    @property
+    def days_needed(self) -> int:
+        """Count the days of a window and those behind its first one."""
+        return self.lookback + ROLLING
+
+    def inputs(self, mean: Floats, scale: Floats) -> Inputs:
+        """Describe the windows; see `Ahead.inputs`."""
+        return Inputs(self.features, self.lookback, mean, scale)
+
+    def ahead(self, panel: Panel, inputs: Inputs) -> Windows:
+        """Cut the window from which the day after the last shared one is forecast; see `Ahead.ahead`."""
+        try:
+            table = daily_features(panel.bars[self.ticker], panel.bars[self.market])
+            days = table.index.to_numpy().astype("datetime64[D]")
+            returns = table["log_return"].to_numpy()
+            return next_window(table[list(self.features)].to_numpy(), returns, days, inputs)
+        except UserError as error:
+            raise UserError(f"ticker {self.ticker}, market {self.market}: {error}") from error
 
     def evaluate(self, model: Model, data: Dataset) -> Evaluation:
         """Score the test block: the ranked forecast as it comes, and each of its calibrations.

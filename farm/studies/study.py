@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from farm.base.config import Config
 from farm.base.model import Model
 from farm.base.registry import Registry, resolve
-from farm.base.types import Dataset, Dates, Floats, Forecast
+from farm.base.types import Dataset, Dates, Floats, Forecast, Inputs, Windows
 from farm.data.panel import Panel
 from farm.data.surface import Surfaces
 from farm.evaluation.metric import evaluate
@@ -130,6 +130,36 @@ class PanelStudy(StudyConfig):
         bars = _panel(source).bars
         text = " ".join(f"{ticker}={bars[ticker].digest()}" for ticker in self.tickers())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Ahead(PanelStudy):
+    """A study of one ticker's return that can be asked for the sample to come, whose truth is not known."""
+
+    ticker: str
+
+    @property
+    @abstractmethod
+    def days_needed(self) -> int:
+        """Count the days of bars that a forecast needs at least."""
+
+    @abstractmethod
+    def inputs(self, mean: Floats, scale: Floats) -> Inputs:
+        """Describe the windows of a trial whose scaler is known; `Dataset.inputs` of its data."""
+
+    @abstractmethod
+    def ahead(self, panel: Panel, inputs: Inputs) -> Windows:
+        """Cut the one sample whose target is not known yet.
+
+        Returns
+        -------
+        Windows
+            One sample, whose target reads 0 and whose time is the last day of bars that was read.
+
+        Raises
+        ------
+        UserError
+            If there are too few days.
+        """
 
 
 def _panel(source: Source) -> Panel:

@@ -193,9 +193,7 @@ class SurfaceStudy(StudyConfig):
         scores |= cointegration_scores(made, volatility, regimes)
         forecast, truth = _next_day(model.predict(test), test)
         scores |= evaluate(forecast, truth, part="next-day")
-        seen = path_causality(
-            model, lambda some, row: self._ways(model, some)[""](row, PROBED_DAYS), test
-        )
+        seen = path_causality(model, lambda some, row: self._ways(model, some)[""](row, PROBED_DAYS), test)
         probed, warnings = told(forecast, truth, seen, self.believable, {})
         scores |= probed
         oracles = tuple(part for part, some in stretches.items() if some[0].paths.oracle)

@@ -30,7 +30,8 @@ GROUPS = asset_groups(FEATURES, DAYS, "AMZN")
 SURFACE_STUDY = SurfaceStudy(
     context=6, horizon=8, offset=8, overlap=4, days=24, samples=6,
     split=SurfaceSplit(
-        val=0, calibration=0, test=0, least_val=40, least_calibration=50, least_test=54, least_train=30, gap=10
+        val=0, calibration=0, test=0, least_val=40, least_calibration=50, least_test=54,
+        least_train=30, gap=10,
     ),
 )  # fmt: skip
 

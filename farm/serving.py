@@ -1,0 +1,140 @@
+"""Stored forecasters as one model that MLflow loads and serves: bars in, forecasts out.
+
+A folder holds ``model.json`` and, for each ticker, the weights as safetensors. Nothing in it is code or
+pickled: the models are built by their configs, as in any trial.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.numpy
+
+from farm.base.errors import UserError
+from farm.base.model import Model, State
+from farm.base.types import Inputs
+from farm.data.door import panel_from
+from farm.data.panel import Panel
+from farm.experiment import TrialConfig
+from farm.studies.study import Ahead
+
+FACTS = "model.json"
+SPARE_DAYS = 10  # of the example beyond what the features need
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """A taught model with its study and the scaler of its training rows."""
+
+    study: Ahead
+    inputs: Inputs
+    model: Model
+
+    @classmethod
+    def of(cls, config: TrialConfig, state: Mapping[str, Any]) -> Forecaster:
+        """Build a model and give it what its trial learnt."""
+        assert isinstance(config.study, Ahead)  # held by `can_serve`
+        inputs = config.study.inputs(state["inputs.mean"], state["inputs.scale"])
+        model = config.model.build(inputs)
+        model.load_state({name[6:]: value for name, value in state.items() if name.startswith("model.")})
+        return cls(config.study, inputs, model)
+
+    def row(self, panel: Panel) -> dict[str, object]:
+        """Forecast what comes next for its ticker."""
+        windows = self.study.ahead(panel, self.inputs)
+        forecast = self.model.predict(windows)
+        found: dict[str, object] = {
+            "ticker": self.study.ticker,
+            "known_until": str(windows.times[0]),
+            "forecast": float(forecast.point[0]),
+        }
+        if forecast.quantiles is not None:
+            levels = zip(forecast.levels, forecast.quantiles[0], strict=True)
+            found |= {f"q{100 * level:g}": float(value) for level, value in levels}
+        return found
+
+
+class Forecasters:
+    """Forecasters by ticker, with the one method that MLflow calls."""
+
+    def __init__(self, by_ticker: Mapping[str, Forecaster]) -> None:
+        self._by_ticker = dict(by_ticker)
+
+    def predict(self, model_input: pd.DataFrame, params: object = None) -> pd.DataFrame:
+        """Forecast what comes next for each ticker whose bars are given.
+
+        Parameters
+        ----------
+        model_input
+            Daily bars as `farm.data.door.panel_from` reads them: date, ticker, open, high, low, close,
+            volume; of a ticker and of what its study reads beside it (its market, its peers).
+        params
+            Not read.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each ticker: ``ticker``, ``known_until`` (the last day that was read), ``forecast``
+            (log return of the next day; where peers are ahead of their target, of the day that they have
+            and it has not) and ``q5`` and the like for a model with quantiles.
+
+        Raises
+        ------
+        UserError
+            If a row is not as expected, no ticker is there with all it needs, or days are too few.
+        """
+        panel = panel_from(model_input, "the request")
+        ready = [one for one in self._by_ticker.values() if set(one.study.tickers()) <= set(panel.bars)]
+        if not ready:
+            needed = "; or ".join(" and ".join(one.study.tickers()) for one in self._by_ticker.values())
+            raise UserError(
+                f"got bars of {', '.join(panel.bars)}, expected those of {needed}: add their rows"
+            )
+        return pd.DataFrame([one.row(panel) for one in ready])
+
+
+def can_serve(config: TrialConfig) -> bool:
+    """Say whether a trial forecasts one number for each ticker from its bars."""
+    return isinstance(config.study, Ahead)
+
+
+def save(folder: Path, trials: Mapping[str, tuple[TrialConfig, State]]) -> None:
+    """Write trials as a model, by signature, one for each ticker: its config and what it learnt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for signature, (_, state) in trials.items():
+        arrays = {name: np.ascontiguousarray(value) for name, value in state.items()}
+        (folder / f"{signature}.safetensors").write_bytes(safetensors.numpy.save(arrays))
+    configs = {signature: config.model_dump(mode="json") for signature, (config, _) in trials.items()}
+    (folder / FACTS).write_text(json.dumps(configs, indent=1))
+
+
+def load(folder: Path) -> Forecasters:
+    """Read what `save` wrote."""
+    configs = json.loads((folder / FACTS).read_text())
+    found = {}
+    for signature, values in configs.items():
+        config = TrialConfig.model_validate_json(json.dumps(values))
+        forecaster = Forecaster.of(config, safetensors.numpy.load_file(folder / f"{signature}.safetensors"))
+        found[forecaster.study.ticker] = forecaster
+    return Forecasters(found)
+
+
+def _load_pyfunc(path: str) -> Forecasters:
+    """Load the model, under the name by which MLflow asks for it."""
+    return load(Path(path))
+
+
+def example(panel: Panel, configs: list[TrialConfig]) -> pd.DataFrame:
+    """Cut the last bars that a request needs out of a panel, dates as text."""
+    studies = [config.study for config in configs if isinstance(config.study, Ahead)]
+    tickers = tuple(dict.fromkeys(name for study in studies for name in study.tickers()))
+    days = max(study.days_needed for study in studies) + SPARE_DAYS
+    frame = Panel({name: panel.bars[name] for name in tickers}, panel.source).frame()
+    frame = frame.groupby("ticker", sort=False).tail(days).reset_index(drop=True)
+    return frame.assign(date=frame["date"].dt.strftime("%Y-%m-%d"))
