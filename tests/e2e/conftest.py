@@ -1,0 +1,84 @@
+"""One small sweep that several tests look at."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TABLES = ("--quick", "--epochs", "2")
+
+
+class Sweep(NamedTuple):
+    """Where a sweep was run, and what it said."""
+
+    folder: Path
+    output: str
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+
+def ablation(folder: Path, *arguments: str) -> Sweep:
+    done = subprocess.run(
+        [sys.executable, "-m", "farm.sweep", "ablation", *TABLES, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Sweep(folder, done.stdout)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Run the quick ablation: two tickers, four networks, seven baselines."""
+    return ablation(tmp_path_factory.mktemp("quick"))
+
+
+@contextmanager
+def _server(command: list[str], health: str, folder: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder / f"server-{port}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 240
+        while True:
+            try:
+                with urllib.request.urlopen(f"{address}/{health}", timeout=5):
+                    break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(process.pid, 15)  # with the workers it started
+        process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., object]:
+    """Give a context in which an mlflow command listens on a free port of the loopback."""
+    return _server
