@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from farm.base.origin import UNKNOWN
+from farm.data.panel import Panel
 from farm.evaluation.regimes import skill_by_regime
 from farm.evaluation.selection import LEVEL
 from farm.plan import Plan
@@ -125,7 +126,7 @@ def _opening(plan: Plan, end: Conclusion, done: Sequence[Record], sources: Sourc
         "baselines": str(len(plan.rows("baseline"))),
         "trials finished": f"{len(end.trials)} of {len(plan.trials)}",
         "test days": f"{dates.min():%d %b %Y} – {dates.max():%d %b %Y}",
-        "places": str(end.predictions["ticker"].nunique()),
+        "tickers" if isinstance(plan.source, Panel) else "cells": str(end.predictions["ticker"].nunique()),
         "seeds": "–" if drawn.empty else f"{drawn.max()}",
     }
     if len(drawn) and drawn.min() < FEWEST_SEEDS:

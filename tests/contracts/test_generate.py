@@ -19,6 +19,7 @@ from farm.base.generative import (
 )
 from farm.base.model import MODELS, Estimator
 from farm.base.types import Dataset
+from farm.evaluation.probes import imputation_causality
 from farm.models.network import Network
 from farm.training.fit import TrainingConfig, fit, reproducible
 from tests.return_world import BETA, LOUD, NOISE, STAY, return_data
@@ -117,6 +118,10 @@ def test_later_days_and_hidden_values_change_nothing(name, model, data):
         np.testing.assert_array_equal(
             model.probabilities(later, test.first)[: cut - test.first], chances[: cut - test.first]
         )
+
+
+def test_the_probe_finds_nothing(name, model, data):
+    assert imputation_causality(model, data._test) == (0.0, 0.0)
 
 
 def test_a_day_hidden_whole_is_still_filled(name, model, data):

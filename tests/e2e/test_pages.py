@@ -20,7 +20,8 @@ pytestmark = [
 ]
 VARIANTS = ["LSTM-Raw", "LSTM-OHLCV", "LSTM-Feat", "Transformer-Feat"]
 ROWS = [
-    *VARIANTS, "linear", "econometric", "zero", "historical-mean", "persistence", "ridge", "gradient-boosting",
+    *VARIANTS, "linear", "econometric", "zero", "historical-mean", "persistence", "ridge",
+    "gradient-boosting",
 ]  # fmt: skip
 WAIT = 120_000  # milliseconds; a busy machine is slow to draw
 

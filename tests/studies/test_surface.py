@@ -127,6 +127,26 @@ def test_the_oracle_reads_them_and_is_flagged(surfaces: Surfaces, rolled: Evalua
     ).any()
 
 
+def test_probes_find_no_fault_in_an_honest_model(rolled: Evaluation, walked: Evaluation):
+    for evaluation in (rolled, walked):
+        assert evaluation.metrics["probe/causality/targets"] == 0
+        assert evaluation.metrics["probe/causality/future"] == 0
+        assert evaluation.tags == {}
+
+
+def test_a_model_that_peeks_is_flagged(surfaces: Surfaces):
+    data = STUDY.dataset(surfaces)
+
+    class Peeks(LastSurface):
+        def predict(self, windows: SurfaceWindows) -> Forecast:
+            return Forecast(windows.truth)
+
+    told = STUDY.evaluate(Peeks(), data)
+    assert told.metrics["probe/causality/future"] > 0
+    assert set(told.tags) == {"sees the future", "too good to be true"}
+    assert "reads days after" in told.tags["too good to be true"]
+
+
 def test_equal_arguments_give_equal_bits(surfaces: Surfaces, rolled: Evaluation):
     data = STUDY.dataset(surfaces)
     again = STUDY.evaluate(network(data.inputs), data)
