@@ -294,16 +294,14 @@ class Tracking:
         when = int(1000 * max(record.finished for record in records.values()))
         sweep = self._client.get_run(self.parent)
         if sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest:
-            self._put_summaries_on_top()  # another sweep may have been run since
+            self._show(when)  # another sweep may have been run since
             return
         for rank, row in enumerate(table.to_dict("records")):
             mine = [trial for trial in trials if trial.row == row["model"]]
             if mine:  # not so where every trial of a row failed
                 # The table of the UI has the latest run on top: that is the best.
                 self._log_summary(row, mine, records, when - rank)
-        self._put_summaries_on_top()
-        for name, view in saved_views(self._plan.sweep.references, PRIMARY_METRIC, when).items():
-            self._client.set_experiment_tag(self._experiment, name, view)
+        self._show(when)
         counts: dict[str, float] = {"cost/trials": len(trials), "cost/failed_trials": failed}
         counts |= _tree_metrics([records[trial.signature] for trial in trials], seconds)
         for path in files:
@@ -429,8 +427,10 @@ class Tracking:
             when,
         )
 
-    def _put_summaries_on_top(self) -> None:
-        """Show the rows of this sweep in the table, and fold those of others below their sweeps."""
+    def _show(self, when: int) -> None:
+        """Put the rows of this sweep into the table and the views, and fold those of others below theirs."""
+        for name, view in saved_views(self.parent, self._plan.sweep.references, PRIMARY_METRIC, when).items():
+            self._client.set_experiment_tag(self._experiment, name, view)
         for role in ("variant", "baseline"):
             for run in self._runs(role):
                 below = run.data.tags.get("mlflow.parentRunId")

@@ -19,11 +19,13 @@ _MOST_BARS = 20  # that a chart has
 _CURVE = {"xAxisKey": "step", "scaleType": "linear", "lineSmoothness": 0, "xAxisScaleType": "linear"}
 
 
-def saved_views(references: Sequence[str], primary: str, created: int) -> dict[str, str]:
+def saved_views(sweep: str, references: Sequence[str], primary: str, created: int) -> dict[str, str]:
     """Give the views of a sweep's experiment, tag by tag.
 
     Parameters
     ----------
+    sweep
+        Id of the sweep's run.
     references
         The baselines that variants are measured by, the first one first.
     primary
@@ -41,13 +43,13 @@ def saved_views(references: Sequence[str], primary: str, created: int) -> dict[s
     shown = [*skills, primary, "ci/lo", "ci/hi", "dm/p", f"vs/{references[0]}_p_selected"]
     # Sorted by time, the UI would fold runs below their parents.
     verdict = _state(
-        "tags.farm.role != 'trial' AND tags.farm.role != 'sweep'",
+        f"tags.farm.role != 'trial' AND tags.farm.sweep = '{sweep}'",
         (skills[0], False),
         ["tags.`farm.beats`", *(f"metrics.`{name}`" for name in shown)],
         {"Verdict": [*skills, primary, "dm/p"]},
     )
     trials = _state(
-        "tags.farm.role = 'trial'",
+        f"tags.farm.role = 'trial' AND tags.mlflow.parentRunId = '{sweep}'",
         (primary, True),
         [f"metrics.`{primary}`", "metrics.`best/epoch`", "metrics.`cost/fit_seconds`", "params.`seed`"],
         {"Learning": ["val/loss", "train/loss"], "Error": [primary, f"vs/{references[0]}_rmse_skill"]},

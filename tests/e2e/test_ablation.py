@@ -88,11 +88,15 @@ def test_mlflow_holds_each_trial_once_beside_summaries(client: MlflowClient) -> 
     assert len(sweeps) == 2, "the part and the whole"
     whole = max(sweeps.values(), key=lambda run: run.data.metrics["cost/trials"])
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {whole.info.run_id}
-    mine = f"tags.`mlflow.parentRunId` = '{whole.info.run_id}'"
+    mine = f"tags.`farm.sweep` = '{whole.info.run_id}'"
     experiment = whole.info.experiment_id
     for role, names in (("variant", VARIANTS), ("baseline", BASELINES)):
         summaries = client.search_runs([experiment], f"tags.`farm.role` = '{role}' AND {mine}")
         assert sorted(run.info.run_name for run in summaries) == sorted(names)
+        assert not [run for run in summaries if "mlflow.parentRunId" in run.data.tags], "they are on top"
+        for run in runs(client, role):  # those of the part are folded below it
+            below = run.data.tags.get("mlflow.parentRunId", whole.info.run_id)
+            assert below == run.data.tags["farm.sweep"]
     for run in (*trials, *sweeps.values()):
         assert run.info.status == "FINISHED"
 
