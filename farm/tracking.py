@@ -314,6 +314,7 @@ class Tracking:
             counts |= {f"best/{name}": row[name] for name in ("rmse", "direction_accuracy", "dm_p")}
             counts |= {f"best/{column}": row[column] for column in self._against()}
         self._client.set_tag(self.parent, "farm.digest", digest)
+        when = max(when, sweep.info.start_time)  # of trials that were there before it
         self._finish(self.parent, [(name, value, 0) for name, value in counts.items()], {}, when)
 
     @_told()
