@@ -33,7 +33,7 @@ def ablation(folder: Path, *arguments: str) -> Sweep:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,7 +58,12 @@ def _server(command: list[str], health: str, folder: Path) -> Iterator[str]:
             cwd=folder,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            # MLflow starts its servers by their names.
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+            },
             start_new_session=True,
         )
     address = f"http://127.0.0.1:{port}"
