@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check ui study lock
+.PHONY: help venv ablation test check ui study docs lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,14 @@ study: venv  ## run the sweeps of a study and refresh its page in docs/studies (
 	test ! -f search_spaces/$(NAME)_report.py || $(BIN)/python -m farm.sweep $(NAME)_report
 	test $(NAME) != latent || $(BIN)/python docs/factor_numbers.py
 	$(BIN)/python docs/refresh.py $(NAME)
+
+docs: docs/.venv/.installed  ## build the documentation into site/; a warning or a broken link fails
+	docs/.venv/bin/zensical build --clean --strict
+
+docs/.venv/.installed: docs/requirements.lock
+	test -x docs/.venv/bin/python || $(PYTHON) -m venv docs/.venv
+	docs/.venv/bin/python -m pip install --quiet -r docs/requirements.lock
+	touch $@
 
 lock:  ## resolve the newest allowed versions anew and write requirements.lock
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
