@@ -187,6 +187,7 @@ def execute(
             tune.with_resources(work, needs),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=_in_order(),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
@@ -214,8 +215,7 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
     UserError
         If the cluster cannot be reached.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    import_ray()
     import ray
 
     if ray.is_initialized():
@@ -228,6 +228,13 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def import_ray() -> None:
+    """Import all that is needed of Ray, which takes seconds; `cluster` does it too."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    from ray import tune  # noqa: F401
 
 
 def bundle(resources: Resources) -> dict[str, float]:
@@ -391,6 +398,21 @@ def _desk(supply: Supply, on_event: Callable[[Event], None], most: float) -> tup
         on_event(Event(kind, job, error=error, outcomes=supply.ended(job, error), **times))
 
     return Desk(), relay(tell)
+
+
+def _in_order() -> Any:
+    """Make a scheduler that lets every trial run to its end.
+
+    Tune's own looks through all trials, finished ones too, for one to begin, several times for each;
+    its controller begins those that wait by itself.
+    """
+    from ray.tune.schedulers import FIFOScheduler
+
+    class InOrder(FIFOScheduler):  # type: ignore[misc]  # ray is not typed
+        def choose_trial_to_run(self, tune_controller: Any) -> None:
+            """Choose none in particular."""
+
+    return InOrder()
 
 
 def relay(tell: Callable[..., None]) -> Any:
