@@ -18,7 +18,7 @@ from farm.store import Store
 
 EPOCHS, WORKERS = 15, 2
 PEERS = ROOT / "benchmarks" / "peers"
-NEURALFORECAST = ("torch==2.13.0", "neuralforecast==3.1.9")
+NEURALFORECAST = ("torch==2.13.0", "neuralforecast==3.3.0")
 
 
 def rows(data: Path | None, market: str, neuralforecast: Path | None, quick: bool) -> list[Line]:
@@ -149,11 +149,10 @@ def _share_of_peak(folder: Path, seconds: float, fits: int) -> Line:
             continue
         study, model = record.config["study"], record.config["model"]
         width, rows = model["hidden_size"], _training_rows(record.forecast().shape[0])
-        gates = 4 * width * (len(study["features"]) + width) + 4 * width * 2 * width * (
-            model["num_layers"] - 1
-        )
+        layers, days = model["num_layers"], study["lookback"]
+        gates = 4 * width * (len(study["features"]) + width + (layers - 1) * 2 * width)
         # A multiplication and an addition each; backwards costs twice what forwards does.
-        operations += 3 * 2 * gates * study["lookback"] * rows * len(record.history.epochs)
+        operations += 3 * 2 * gates * days * rows * len(record.history.epochs)
     reached = operations / seconds / 1e9
     peak = peak_gflops(1) * WORKERS
     return Line(
