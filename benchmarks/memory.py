@@ -42,8 +42,7 @@ def rows(quick: bool) -> list[Line]:
         with_panel, without = (
             told(python("-m", "benchmarks.memory", str(workers), str(count))[1]) for count in (tickers, 2)
         )
-        for what, target in (("workers and store", 1.5), ("node, driver included", 0.0)):
-            key = "ray" if target else "all"
+        for what, key, target in (("node", "all", 1.5), ("processes of Ray alone", "ray", 0.0)):
             growth = (with_panel[key] - without[key]) / size
             lines.append(
                 Line(
