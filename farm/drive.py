@@ -28,7 +28,7 @@ from farm.report.tables import save_files, verdict_table
 from farm.space import SearchPlan, with_rows
 from farm.store import Record, Store
 from farm.tracking import Tracking, check_for_cluster, check_uri
-from farm.tuning.engine import Event, Outcome, check_address, cluster, execute, import_ray
+from farm.tuning.engine import Event, Outcome, check_address, cluster, execute
 from farm.tuning.stage_tree import StageTree, stage_nodes
 
 if TYPE_CHECKING:
@@ -173,22 +173,17 @@ class _Driver:
         with Progress(self._console, total, total - len(missing), stages, reference) as progress:
             for outcome in tree.stopped():  # by gates after stages of the store
                 self._settle(outcome, progress, self.failures)
-            with ExitStack() as stack:
-                if not tree.finished:
-                    import_ray()  # before the thread imports MLflow, since they share libraries
-                    opened = self._tracking()
-                    stack.enter_context(cluster(self._runtime.address, self._runtime.concurrency))
-                    opened.result()  # what MLflow refuses ends the sweep here, before a trial runs
-                execute(
-                    tree,
-                    self.plan.source,
-                    self._store,
-                    on_event=self._listener(progress, self.failures),
-                    concurrency=self._runtime.concurrency,
-                    resources=self.plan.sweep.resources,
-                    address=self._runtime.address,
-                    keep_every=self._runtime.checkpoint_every,
-                )
+            self._tracking().result()  # what MLflow refuses ends the sweep before Ray is started
+            execute(
+                tree,
+                self.plan.source,
+                self._store,
+                on_event=self._listener(progress, self.failures),
+                concurrency=self._runtime.concurrency,
+                resources=self.plan.sweep.resources,
+                address=self._runtime.address,
+                keep_every=self._runtime.checkpoint_every,
+            )
         self.seconds += time.monotonic() - started
         return all(trial.signature in self.records or trial.name in self.failures for trial in missing)
 

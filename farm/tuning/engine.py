@@ -215,7 +215,8 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
     UserError
         If the cluster cannot be reached.
     """
-    import_ray()
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
@@ -228,13 +229,6 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def import_ray() -> None:
-    """Import all that is needed of Ray, which takes seconds; `cluster` does it too."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    from ray import tune  # noqa: F401
 
 
 def bundle(resources: Resources) -> dict[str, float]:
