@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check ui study docs lock
+.PHONY: help venv ablation test check ui study bench docs lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ study: venv  ## run the sweeps of a study and refresh its page in docs/studies (
 	test ! -f search_spaces/$(NAME)_report.py || $(BIN)/python -m farm.sweep $(NAME)_report
 	test $(NAME) != latent || $(BIN)/python docs/factor_numbers.py
 	$(BIN)/python docs/refresh.py $(NAME)
+
+bench: venv  ## measure speed, and write docs/performance.md (ROW=overhead; DATA=panel.parquet MARKET=SPY)
+	$(BIN)/python -m benchmarks $(ROW) $(if $(DATA),--data $(DATA) --neuralforecast) $(if $(MARKET),--market $(MARKET))
 
 docs: docs/.venv/.installed  ## build the documentation into site/; a warning or a broken link fails
 	docs/.venv/bin/zensical build --clean --strict

@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +79,15 @@ def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Cons
         check_address(runtime.address)
         check_for_cluster(runtime.tracking_uri)
     started = time.monotonic()
-    driver = _Driver(plan, runtime, console)
+    with ThreadPoolExecutor(1, "tracking") as desk:  # which logs what is left before it is gone
+        return _drive(_Driver(plan, runtime, console, desk), search, runtime, console, started)
+
+
+def _drive(
+    driver: _Driver, search: SearchPlan | None, runtime: Runtime, console: Console, started: float
+) -> int:
+    """Run, tell and log a sweep; give the exit code."""
+    plan = driver.plan
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     done = driver.execute() if search is None else driver.search(search)
     if not driver.records:
@@ -113,9 +122,11 @@ class _Driver:
         That trials ran.
     attempts
         What a search has tried.
+
+    MLflow is opened and written by a thread of its own, so that no worker waits for it.
     """
 
-    def __init__(self, plan: Plan, runtime: Runtime, console: Console) -> None:
+    def __init__(self, plan: Plan, runtime: Runtime, console: Console, desk: ThreadPoolExecutor) -> None:
         self.plan = plan
         self.records: dict[str, Record] = {}
         self.failures: dict[str, str] = {}
@@ -126,9 +137,13 @@ class _Driver:
         self._store = Store(runtime.storage).open()
         rows = [(role, row) for role in ("variant", "baseline") for row in plan.rows(role)]
         looks = looks_of(pd.DataFrame(rows, columns=["role", "model"]))
-        self._tracking = Tracking(
-            runtime.tracking_uri, plan, {row: look.colour for row, look in looks.items()}
-        )
+        self._desk = desk
+        self._colours = {row: look.colour for row, look in looks.items()}
+        self._opened: Future[Tracking] | None = None
+        self._references: dict[str, list[Trial]] = {}  # by ticker
+        for trial in plan.trials:
+            if trial.row in plan.sweep.references:
+                self._references.setdefault(trial.ticker, []).append(trial)
 
     def execute(self) -> bool:
         """Run the trials of the plan that are missing; False after Ctrl-C."""
@@ -158,6 +173,7 @@ class _Driver:
         with Progress(self._console, total, total - len(missing), stages, reference) as progress:
             for outcome in tree.stopped():  # by gates after stages of the store
                 self._settle(outcome, progress, self.failures)
+            self._tracking().result()  # what MLflow refuses ends the sweep before Ray is started
             execute(
                 tree,
                 self.plan.source,
@@ -201,10 +217,21 @@ class _Driver:
             progress.finished(trial.name, 1 - on_validation if trial.role == "variant" else None)
             # Baselines go first; a trial that overtook its reference is logged at the end.
             if len(skill) == len(references):
-                try:
-                    self._tracking.log_trial(trial, record, skill)
-                except UserError as error:  # the trial counts all the same
-                    self._console.print(str(error), style="yellow", highlight=False, markup=False)
+                self._desk.submit(self._log, trial, record, skill)
+
+    def _tracking(self) -> Future[Tracking]:
+        """Have MLflow opened, once."""
+        if self._opened is None:
+            uri = self._runtime.tracking_uri
+            self._opened = self._desk.submit(Tracking, uri, self.plan, self._colours)
+        return self._opened
+
+    def _log(self, trial: Trial, record: Record, skill: dict[str, float]) -> None:
+        """Log a trial, in the thread that does nothing else."""
+        try:
+            self._tracking().result().log_trial(trial, record, skill)
+        except UserError as error:  # the trial counts all the same
+            self._console.print(str(error), style="yellow", highlight=False, markup=False)
 
     def search(self, search: SearchPlan) -> bool:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
@@ -313,12 +340,17 @@ class _Driver:
         every = (*end.trials, *(trial for trial in plan.tried if trial.signature in self.records))
         skills = {trial.signature: self._skills(trial) for trial in every}
         note = verdict_note(plan.sweep.question, end.sentence, end.table, plan.sweep.references[0])
-        self._tracking.log_results(
-            every, self.records, skills, end.table, note, end.files, len(self.failures), self.seconds
-        )
-        self._tracking.log_page(page)
-        if found is not None:
-            self._tracking.log_search(found.marks, found.metrics)
+        tracking = self._tracking().result()
+
+        def log() -> None:
+            tracking.log_results(
+                every, self.records, skills, end.table, note, end.files, len(self.failures), self.seconds
+            )
+            tracking.log_page(page)
+            if found is not None:
+                tracking.log_search(found.marks, found.metrics)
+
+        self._desk.submit(log).result()
 
     def _skills(self, trial: Trial, block: str = "test") -> dict[str, float]:
         """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.
@@ -327,9 +359,8 @@ class _Driver:
         """
         rmse = self.records[trial.signature].metrics[f"{block}/rmse"]
         skills = {}
-        for other in self.plan.trials:
-            known = other.signature in self.records
-            if known and other.row in self.plan.sweep.references and other.ticker == trial.ticker:
+        for other in self._references.get(trial.ticker, ()):
+            if other.signature in self.records:
                 reference = self.records[other.signature].metrics[f"{block}/rmse"]
                 skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
         return skills
