@@ -25,6 +25,7 @@ from farm.report.note import verdict_note
 from farm.report.page import Sources, report_page
 from farm.report.progress import Progress
 from farm.report.tables import save_files, verdict_table
+from farm.report.walk_forward import walk_forward_tables
 from farm.space import SearchPlan, with_rows
 from farm.store import Record, Store
 from farm.tracking import Tracking, check_for_cluster, check_uri
@@ -314,6 +315,8 @@ class _Driver:
         out = Path("results") / plan.name
         end = conclude(plan, self.records, out)
         show(verdict_table(end.table, plan.sweep.references, width=self._console.width))
+        if end.walk_forward is not None:
+            show(walk_forward_tables(end.walk_forward, plan.sweep.references[0]))
         found = None
         if search is not None:
             from farm.report.search import conclude_search, search_table
@@ -344,7 +347,15 @@ class _Driver:
 
         def log() -> None:
             tracking.log_results(
-                every, self.records, skills, end.table, note, end.files, len(self.failures), self.seconds
+                every,
+                self.records,
+                skills,
+                end.table,
+                note,
+                end.files,
+                len(self.failures),
+                self.seconds,
+                end.walk_forward.metrics() if end.walk_forward is not None else {},
             )
             tracking.log_page(page)
             if found is not None:

@@ -171,9 +171,7 @@ def _teach_members(
     return History(tuple(epochs), before + history.best_epoch)
 
 
-def _taught(
-    config: TrialConfig, data: Dataset, device: str, report: Report
-) -> tuple[Model, History | None]:
+def _taught(config: TrialConfig, data: Dataset, device: str, report: Report) -> tuple[Model, History | None]:
     """Build a model and teach it on one training block."""
     model, history = config.model.build(data.inputs), None
     if isinstance(model, Network):
@@ -189,8 +187,8 @@ def _taught(
 
 
 def _refitted(
-    config: TrialConfig, refits: Sequence[Dataset], device: str, report: Report
-) -> tuple[Refitted, History | None]:
+    config: TrialConfig, data: Dataset, device: str, report: Report
+) -> tuple[Model, History | None]:
     """Teach a model on each window of a walk-forward, from the same seed and nothing of the one before.
 
     The learning curves follow each other, their epochs counted on; the best epoch is that of the last.
@@ -199,7 +197,7 @@ def _refitted(
     epochs: list[Epoch] = []
     best = 0
 
-    for number, data in enumerate(refits, start=1):
+    for number, window in enumerate(data.refits, start=1):
         past, phase = len(epochs), f"window {number}"
 
         def on_epoch(epoch: Epoch, past: int = past, phase: str = phase) -> None:
@@ -207,7 +205,7 @@ def _refitted(
             report(epochs[-1])
 
         with reproducible(config.seed):
-            model, history = _taught(config, data, device, on_epoch)
+            model, history = _taught(config, window, device, on_epoch)
         fits.append(model)
         best = past + history.best_epoch if history is not None else 0
     return Refitted(fits), History(tuple(epochs), best) if epochs else None
@@ -258,10 +256,8 @@ def run(
     data = config.study.dataset(source)
     started = time.perf_counter()
     with reproducible(config.seed):
-        if data.refits:
-            model, history = _refitted(config, data.refits, device, report)
-        else:
-            model, history = _taught(config, data, device, report)
+        teach_it = _refitted if data.refits else _taught
+        model, history = teach_it(config, data, device, report)
         return _scored(config, data, model, history, time.perf_counter() - started)
 
 

@@ -291,6 +291,7 @@ class Tracking:
         files: Sequence[Path],
         failed: int,
         seconds: float = 0.0,
+        more: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         """Log what is missing of the trials, the verdict's rows and the sweep itself.
 
@@ -308,6 +309,8 @@ class Tracking:
             How many trials failed.
         seconds
             Wall time that the trials took; 0 if none was run.
+        more
+            Further metrics of a row, by its name and their full name.
 
         Raises
         ------
@@ -327,7 +330,7 @@ class Tracking:
             mine = [records[trial.signature] for trial in trials if trial.row == row["model"]]
             if mine:  # not so where every trial of a row failed
                 some = next(trial for trial in trials if trial.row == row["model"])
-                self._log_summary(row, mine, some, when)
+                self._log_summary(row, mine, some, when, (more or {}).get(row["model"], {}))
         counts: dict[str, float] = {"cost/trials": len(trials), "cost/failed_trials": failed}
         counts |= _tree_metrics([records[trial.signature] for trial in trials], seconds)
         for path in files:
@@ -377,7 +380,14 @@ class Tracking:
         for name, score in _defined(metrics).items():
             self._client.log_metric(self.parent, _FORBIDDEN.sub("_", name), score, step=0)
 
-    def _log_summary(self, row: Mapping[Any, Any], records: Sequence[Record], some: Trial, when: int) -> None:
+    def _log_summary(
+        self,
+        row: Mapping[Any, Any],
+        records: Sequence[Record],
+        some: Trial,
+        when: int,
+        more: Mapping[str, float],
+    ) -> None:
         """Log one row of the verdict, in place of an older one."""
         tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"]}
         if row["model"] == self._plan.sweep.references[0]:
@@ -390,7 +400,7 @@ class Tracking:
         shared = set.intersection(*(set(record.metrics) for record in records))
         metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
         metrics |= {name: row[column] for name, column in _SUMMARY.items()}
-        metrics |= {f"vs/{column}": row[column] for column in self._against()}
+        metrics |= {f"vs/{column}": row[column] for column in self._against()} | dict(more)
         params = dict(set.intersection(*(set(_flat(record.config).items()) for record in records)))
         run = self._create(row["model"], tags, when)
         self._log_data(run.info.run_id, some)

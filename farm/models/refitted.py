@@ -45,7 +45,9 @@ class Refitted(Model):
 
     def state(self) -> State:
         """Give what the fits learnt, named ``0.NAME`` and so on."""
-        return {f"{k}.{name}": value for k, fit in enumerate(self.fits) for name, value in fit.state().items()}
+        return {
+            f"{k}.{name}": value for k, fit in enumerate(self.fits) for name, value in fit.state().items()
+        }
 
     def load_state(self, state: State) -> None:
         """Take back what `state` gave."""

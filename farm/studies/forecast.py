@@ -62,7 +62,8 @@ class ForecastStudy(PanelStudy):
         if self.calibrators and not isinstance(self.split, Calibrated):
             raise UserError(
                 f"study forecast: got the calibrator {self.calibrators[0].name} with the split"
-                f" {self.split.name}, expected one with a calibration block: set study.split.name to calibrated"
+                f" {self.split.name}, expected one with a calibration block: set study.split.name to"
+                " calibrated"
             )
         return self
 
