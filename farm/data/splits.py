@@ -191,11 +191,11 @@ class WalkForward(Config):
             If a block has fewer than `min_rows` samples, with how many days are missing.
         """
         windows = self._cut(n, gap)
-        if self._fits(windows):
+        if not self._lacks(windows):
             return windows
-        needed = n + 1
-        while not self._fits(self._cut(needed, gap)):
-            needed += 1
+        needed = n
+        while lacking := self._lacks(self._cut(needed, gap)):
+            needed += lacking  # a further row adds at most one to a block
         raise UserError(
             f"too few days for {self.windows} walk-forward windows with blocks of at least {self.min_rows}"
             f" rows: got {n} rows, expected at least {needed}: give a panel {needed - n} days longer, or"
@@ -212,8 +212,10 @@ class WalkForward(Config):
             windows.append((slice(0, learnt - gap), slice(learnt, known), slice(start, stop)))
         return tuple(windows)
 
-    def _fits(self, windows: tuple[tuple[slice, slice, slice], ...]) -> bool:
-        return all(block.stop - block.start >= self.min_rows for window in windows for block in window)
+    def _lacks(self, windows: tuple[tuple[slice, slice, slice], ...]) -> int:
+        """Count the rows that the smallest block lacks."""
+        smallest = min(block.stop - block.start for window in windows for block in window)
+        return max(self.min_rows - smallest, 0)
 
 
 class ReportProtocol(Config):

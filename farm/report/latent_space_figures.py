@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from farm.base.types import Floats
+from farm.base.types import Floats, Ints
 from farm.report.marks import COLOURS, GREY, INK, new_figure, tidy, titled
 
 QUARTERS = ("calmest quarter of days", "calm", "wild", "wildest quarter")
@@ -65,8 +65,8 @@ def map_figure(states: Mapping[str, Floats], volatility: Mapping[str, Floats], t
     return titled(figure, "Hidden states by volatility", note, handles)
 
 
-def _points(axis: Axes, points: Floats, quarter: Floats) -> None:
-    colours = np.array(_QUARTER_COLOURS)[quarter.astype(int)]
+def _points(axis: Axes, points: Floats, quarter: Ints) -> None:
+    colours = np.array(_QUARTER_COLOURS)[quarter]
     axis.scatter(points[:, 0], points[:, 1], s=9, c=list(colours), alpha=0.75, linewidths=0)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -152,5 +152,7 @@ def alignment_figure(alike: pd.DataFrame) -> Figure:
     axis.tick_params(length=0, labelsize=9.5, labelcolor=INK, top=True, labeltop=True, labelbottom=False)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    note = "Linear CKA, debiased, on the test days; means over tickers and seeds.\nBold: two seeds of one variant."
+    note = (
+        "Linear CKA, debiased, on the test days; means over tickers and seeds.\nBold: seeds of one variant."
+    )
     return titled(figure, "How alike the states are", note)
