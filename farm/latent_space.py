@@ -75,7 +75,7 @@ def latent_space(
     asked = ask(tickers, market, None, seeds, epochs, variants, settings, None, quick)
     plan = make_plan(declared_name, declared, read_source(declared, data), asked)
     console = plain_or_terminal()
-    found = _all_states(plan, Store(storage).open())
+    found = all_states(plan, Store(storage).open())
     told = conclude_states(found, Path("results") / plan.name)
     for table in told.shown:
         console.print(table)
@@ -83,7 +83,7 @@ def latent_space(
     console.print(f"[dim]{', '.join(str(path) for path in told.files)}[/dim]", soft_wrap=True)
 
 
-def _all_states(plan: Plan, store: Store) -> list[States]:
+def all_states(plan: Plan, store: Store) -> list[States]:
     """Compute the states of every stored trial whose model has some."""
     from farm.data.splits import WalkForward
     from farm.models.heads import HeadedConfig
@@ -155,7 +155,7 @@ def summarise(model: Model, windows: Windows) -> Floats:
 
     if isinstance(model, LatentSpace):
         return model.encode(windows.x, 0).mean
-    assert isinstance(model, HeadedNetwork)  # what `_all_states` takes
+    assert isinstance(model, HeadedNetwork)  # what `all_states` takes
     model.eval()
     with torch.no_grad():
         parts = [model.summary(torch.from_numpy(windows.x[i : i + 512])) for i in range(0, len(windows), 512)]

@@ -25,7 +25,7 @@ class States:
     ----------
     row, ticker, seed
         Of the trial.
-    values
+    hidden
         (B, D), the training, validation and test days in order.
     learnt, chosen
         Rows on which the validation and the test days begin.
@@ -38,7 +38,7 @@ class States:
     row: str
     ticker: str
     seed: int
-    values: Floats
+    hidden: Floats
     learnt: int
     chosen: int
     targets: Mapping[str, Floats]
@@ -47,7 +47,7 @@ class States:
     @property
     def tested(self) -> Floats:
         """Give the states of the test days."""
-        return self.values[self.chosen :]
+        return self.hidden[self.chosen :]
 
 
 class Probe(NamedTuple):

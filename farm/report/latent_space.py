@@ -72,7 +72,7 @@ def probe_replicates(found: Sequence[States]) -> pd.DataFrame:
     rows = []
     for one in found:
         for quantity, target in one.targets.items():
-            probe = linear_probe(one.values, target, one.learnt, one.chosen, one.gap)
+            probe = linear_probe(one.hidden, target, one.learnt, one.chosen, one.gap)
             key = {"variant": one.row, "ticker": one.ticker, "seed": one.seed, "quantity": quantity}
             rows.append(key | probe._asdict())
     return pd.DataFrame(rows)
