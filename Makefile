@@ -30,8 +30,13 @@ check: venv  ## lint, types, floors
 ui: venv  ## open the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
+# A page about several sweeps, and those whose networks it looks into.
+SWEEPS_forecast := ablation probabilistic latent final
+STATES_forecast := ablation latent
+
 study: venv  ## run the sweeps of a study and refresh its page in docs/studies (NAME=backfill)
-	$(BIN)/python -m farm.sweep $(NAME)
+	for sweep in $(or $(SWEEPS_$(NAME)),$(NAME)); do $(BIN)/python -m farm.sweep $$sweep || exit; done
+	for sweep in $(STATES_$(NAME)); do $(BIN)/python -m farm.latent_space $$sweep || exit; done
 	test ! -f search_spaces/$(NAME)_report.py || $(BIN)/python -m farm.sweep $(NAME)_report
 	test $(NAME) != latent || $(BIN)/python docs/factor_numbers.py
 	$(BIN)/python docs/refresh.py $(NAME)

@@ -334,7 +334,9 @@ class _Driver:
                 Counter(str(attempt.state) for attempt in self.attempts),
             ),
         )
-        (page,) = save_files(out, {"report.html": text.encode()}, {})
+        page, _ = save_files(
+            out, {"report.html": text.encode(), "verdict.txt": f"{end.sentence}\n".encode()}, {}
+        )
         show(end.sentence, highlight=False, markup=False)
         for name, reason in self.failures.items():
             show(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)

@@ -94,7 +94,7 @@ def test_tables_pictures_and_a_sentence_come_of_it(states, tmp_path):
     told = conclude_states(states, tmp_path)
     assert {path.name for path in told.files} == {
         "latent_probes.csv", "latent_alignment.csv", "latent_pairs.csv",
-        "latent_maps.png", "latent_probes.png", "latent_alignment.png",
+        "latent_maps.png", "latent_probes.png", "latent_alignment.png", "latent_space.txt",
     }  # fmt: skip
     probes = pd.read_csv(tmp_path / "latent_probes.csv")
     assert len(probes) == 2 * len(QUANTITIES)

@@ -58,8 +58,9 @@ def conclude_states(found: Sequence[States], out: Path) -> LatentSpaces:
     tables = {"latent_probes": probes, "latent_alignment": alike.rename_axis("variant").reset_index()}
     tables |= {"latent_pairs": pairs}
     contents = {f"{stem}.csv": table.to_csv(index=False).encode() for stem, table in tables.items()}
-    files = save_files(out, contents, figures)
     sentence = f"{probe_sentence(probes)} {stability_sentence(pairs)}"
+    contents["latent_space.txt"] = f"{sentence}\n".encode()
+    files = save_files(out, contents, figures)
     return LatentSpaces((_probes_shown(probes), _alignment_shown(alike)), sentence, tuple(files))
 
 

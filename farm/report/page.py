@@ -234,7 +234,7 @@ def _confidence(end: Conclusion) -> str:
         for reference, values in found.ability.iterrows()
     ]
     note = (
-        "Above: p-values of Hansen's SPA test that the best variant is better than a baseline by luck alone."
+        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline."
         " Below: of the 95 % model confidence set; a model with p above 0.05 (green) may be the best. Both by"
         " squared error, on each ticker by itself and on all together."
     )
