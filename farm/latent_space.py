@@ -75,7 +75,7 @@ def latent_space(
     asked = ask(tickers, market, None, seeds, epochs, variants, settings, None, quick)
     plan = make_plan(declared_name, declared, read_source(declared, data), asked)
     console = plain_or_terminal()
-    found = all_states(plan, Store(storage).open())
+    found = all_states(plan, Store(storage))
     told = conclude_states(found, Path("results") / plan.name)
     for table in told.shown:
         console.print(table)

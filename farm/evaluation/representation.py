@@ -113,14 +113,15 @@ def linear_probe(
     if min(block.stop - block.start for block in blocks) < 2:
         raise ValueError(f"{n} rows cut at {learnt} and {chosen} with gaps of {gap} leave a block too short")
     train, val, test = blocks
-    spread = states[train].std(axis=0)
-    x = (states - states[train].mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
+    x = states.astype(np.float64)
+    spread = x[train].std(axis=0)
+    x = (x - x[train].mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0)
     least = min(max(gap, 1), n // 4)
     moved = np.random.default_rng(seed).integers(least, n - least, size=shifts)
     y = np.stack([target, *(np.roll(target, k) for k in moved)], axis=1).astype(np.float64)
     on_val, on_test = [], []
     for penalty in PENALTIES:
-        ridge = Ridge(alpha=penalty).fit(x[train], y[train])
+        ridge = Ridge(alpha=penalty, solver="svd").fit(x[train], y[train])
         on_val.append(_r2(y[val], ridge.predict(x[val])))
         on_test.append(_r2(y[test], ridge.predict(x[test])))
     best = np.argmax(on_val, axis=0)

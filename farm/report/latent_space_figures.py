@@ -124,7 +124,7 @@ def probe_figure(probes: pd.DataFrame) -> Figure:
             label="chance: 95 % of shifted targets stay below",
         ),
     ]
-    note = "Ridge regression from the states; means over tickers. Left end: −0.2 or lower."
+    note = "Ridge regression from the states; medians over tickers. Left end: −0.2 or lower."
     return titled(figure, "What a linear probe reads from the states", note, handles)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,19 +163,21 @@ def _ability_sentence(ability: pd.DataFrame, confidence: pd.DataFrame, tried: in
 def _trading_sentence(trading: pd.DataFrame, variants: Sequence[str]) -> str:
     hold = trading[trading["model"] == HOLD].iloc[0]
     models = trading[trading["model"] != HOLD]
-    parts = []
-    for cost in COSTS:
-        ahead = models[models[f"over_hold_{cost}bp"] > 0]
-        clear = models[models[f"over_hold_{cost}bp_lo"] > 0]
-        own = int(ahead["model"].isin(list(variants)).sum())
-        parts.append(
-            f"after {cost} basis points of cost {len(ahead)} of {len(models)} models ({own} of"
-            f" {len(variants)} variants), {len(clear)} of them with a 95 % interval above 0"
-        )
+    ahead = [models[models[f"over_hold_{cost}bp"] > 0] for cost in COSTS]
+    own = [int(rows["model"].isin(list(variants)).sum()) for rows in ahead]
+    clear = [int((models[f"over_hold_{cost}bp_lo"] > 0).sum()) for cost in COSTS]
     return (
-        "Trading the sign of the forecast would have earned more than holding the stocks"
-        f" ({100 * hold[f'return_{COSTS[0]}bp']:.0f} % a year): {'; '.join(parts)}."
+        f"Trading the sign of the forecast would have earned more than holding the stocks"
+        f" ({100 * hold[f'return_{COSTS[0]}bp']:.0f} % a year) with {_listed(map(len, ahead))} of"
+        f" {len(models)} models ({_listed(own)} of the {len(variants)} variants) after"
+        f" {_listed(COSTS)} basis points of cost; the 95 % interval of the difference is above 0 with"
+        f" {_listed(clear)} of them."
     )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    *some, last = map(str, numbers)
+    return f"{', '.join(some)} and {last}"
 
 
 def walk_forward_tables(found: WalkForward, reference: str) -> Group:

@@ -102,11 +102,11 @@ def test_columns_are_regimes_then_years_and_the_cost_is_a_mean_over_trials(found
 
 def test_the_sentence_counts_what_the_tables_hold(found):
     trading = found.trading[found.trading["model"] != HOLD]
-    ahead = int((trading["over_hold_5bp"] > 0).sum())
-    clear = int((trading["over_hold_5bp_lo"] > 0).sum())
     models = len(VARIANTS) + len(BASELINES)
-    assert f"after 5 basis points of cost {ahead} of {models} models" in found.sentence
-    assert f"{clear} of them with a 95 % interval above 0." in found.sentence
+    ahead = [int((trading[f"over_hold_{cost}bp"] > 0).sum()) for cost in (0, 1, 5)]
+    clear = [int((trading[f"over_hold_{cost}bp_lo"] > 0).sum()) for cost in (0, 1, 5)]
+    assert "with {}, {} and {} of {} models (".format(*ahead, models) in found.sentence
+    assert "above 0 with {}, {} and {} of them.".format(*clear) in found.sentence
     assert "better than linear on all tickers together (SPA p = " in found.sentence
     assert found.sentence.endswith(WARNING)
 
