@@ -215,7 +215,8 @@ class WalkForward(Config):
     def _lacks(self, windows: tuple[tuple[slice, slice, slice], ...]) -> int:
         """Count the rows that the smallest block lacks."""
         smallest = min(block.stop - block.start for window in windows for block in window)
-        return max(self.min_rows - smallest, 0)
+        lacking: int = max(self.min_rows - smallest, 0)
+        return lacking
 
 
 class ReportProtocol(Config):

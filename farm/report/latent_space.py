@@ -21,7 +21,7 @@ from farm.report.tables import FEWEST_SEEDS, save_files
 
 FOUND = 0.05  # p-value of a probe below which a quantity is there
 STABLE = 0.8  # alignment between seeds from which their states count as the same
-MOST_MAPS = 5
+MOST_MAPS = 6
 _MOST_DAYS = 800  # of an alignment or a map: taken at equal distances
 _SHIFTS = 9
 

@@ -59,7 +59,7 @@ def map_figure(states: Mapping[str, Floats], volatility: Mapping[str, Floats], t
         for colour, label in zip(_QUARTER_COLOURS, QUARTERS, strict=True)
     ]
     note = (
-        f"Test days of {ticker}, first seed; colours: volatility of the 20 days before. t-SNE keeps"
+        f"Test days{'' if ticker == 'all' else f' of {ticker}'}, first seed; colours: volatility of the 20 days before. t-SNE keeps"
         " neighbours, not distances."
     )
     return titled(figure, "Hidden states by volatility", note, handles)
