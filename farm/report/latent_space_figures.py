@@ -30,7 +30,7 @@ def map_figure(states: Mapping[str, Floats], volatility: Mapping[str, Floats], t
     volatility
         Of the days before each state, (B,); decides the colour.
     ticker
-        Whose days they are.
+        Whose days they are; ``all`` where they are of many assets.
     """
     from sklearn.decomposition import PCA  # slow to import
     from sklearn.manifold import TSNE
@@ -58,9 +58,10 @@ def map_figure(states: Mapping[str, Floats], volatility: Mapping[str, Floats], t
         Line2D([], [], color=colour, marker="o", markersize=6, linestyle="", label=label)
         for colour, label in zip(_QUARTER_COLOURS, QUARTERS, strict=True)
     ]
+    whose = "" if ticker == "all" else f" of {ticker}"
     note = (
-        f"Test days{'' if ticker == 'all' else f' of {ticker}'}, first seed; colours: volatility of the 20 days before. t-SNE keeps"
-        " neighbours, not distances."
+        f"Test days{whose}, first seed; colours: volatility of the 20 days before. t-SNE keeps neighbours,"
+        " not distances."
     )
     return titled(figure, "Hidden states by volatility", note, handles)
 
