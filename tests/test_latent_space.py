@@ -61,7 +61,7 @@ def test_every_network_and_seed_has_states_of_all_its_days(states):
     ]  # fmt: skip
     assert [one.hidden.shape[1] for one in states] == [6, 6, 8, 8]
     assert {len(one.hidden) for one in states} == {len(states[0].targets["momentum"])}
-    assert 0 < states[0].learnt < states[0].chosen < len(states[0].values)
+    assert 0 < states[0].learnt < states[0].chosen < len(states[0].hidden)
 
 
 def test_a_state_is_what_the_stored_forecast_was_read_from(forecast):
