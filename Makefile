@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check ui study lock
+.PHONY: help venv ablation test check ui study bench docs lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -30,11 +30,27 @@ check: venv  ## lint, types, floors
 ui: venv  ## open the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
+# A page about several sweeps, and those whose networks it looks into.
+SWEEPS_forecast := ablation probabilistic latent final
+STATES_forecast := ablation latent
+
 study: venv  ## run the sweeps of a study and refresh its page in docs/studies (NAME=backfill)
-	$(BIN)/python -m farm.sweep $(NAME)
+	for sweep in $(or $(SWEEPS_$(NAME)),$(NAME)); do $(BIN)/python -m farm.sweep $$sweep || exit; done
+	for sweep in $(STATES_$(NAME)); do $(BIN)/python -m farm.latent_space $$sweep || exit; done
 	test ! -f search_spaces/$(NAME)_report.py || $(BIN)/python -m farm.sweep $(NAME)_report
 	test $(NAME) != latent || $(BIN)/python docs/factor_numbers.py
 	$(BIN)/python docs/refresh.py $(NAME)
+
+bench: venv  ## measure speed, and write docs/performance.md (ROW=overhead; DATA=panel.parquet MARKET=SPY)
+	$(BIN)/python -m benchmarks $(ROW) $(if $(DATA),--data $(DATA) --neuralforecast) $(if $(MARKET),--market $(MARKET))
+
+docs: docs/.venv/.installed  ## build the documentation into site/; a warning or a broken link fails
+	docs/.venv/bin/zensical build --clean --strict
+
+docs/.venv/.installed: docs/requirements.lock
+	test -x docs/.venv/bin/python || $(PYTHON) -m venv docs/.venv
+	docs/.venv/bin/python -m pip install --quiet -r docs/requirements.lock
+	touch $@
 
 lock:  ## resolve the newest allowed versions anew and write requirements.lock
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

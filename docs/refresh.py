@@ -168,6 +168,117 @@ def chosen(columns: dict[str, tuple[str, str]]) -> Callable[[Path], str]:
     return block
 
 
+def distributions(results: Path) -> str:
+    """Give the forecast distributions as they come, best pinball loss first."""
+    table = pd.read_csv(results / "distributions.csv")
+    baselines = roles(results)
+    rows = [
+        {
+            "model": named(row["model"], baselines),
+            "pinball skill": number(100 * row["pinball_skill"], "+.1f") + " %",
+            "DM p": number(row["dm_p"], ".3f"),
+            "inside 90 %": number(row["coverage"], ".1%"),
+            "on volatile days": number(row["volatile_coverage"], ".1%"),
+            "width": number(row["width"], ".4f"),
+            "CRPS": number(row["crps"], ".5f"),
+            "log score": number(row["log_score"], ".3f"),
+            "below VaR 1 %": number(row["var1_hits"], ".2%"),
+            "Kupiec rejects": number(row["var1_kupiec_p"], ".0%"),
+            "below VaR 5 %": number(row["var5_hits"], ".2%"),
+            "Christoffersen rejects": number(row["var5_christoffersen_p"], ".0%"),
+        }
+        for row in table[table["evaluation"] == "raw"].to_dict("records")
+    ]
+    return markdown(rows)
+
+
+def roles(results: Path) -> set[str]:
+    """Name the baselines of a sweep."""
+    table = pd.read_csv(results / "table.csv")
+    return set(table.loc[table["role"] == "baseline", "model"])
+
+
+def named(model: str, baselines: set[str]) -> str:
+    """Write a baseline in italics."""
+    return f"*{model}*" if model in baselines else model
+
+
+def tickers(results: Path) -> str:
+    """Give the tests of a walk-forward on each ticker: the SPA test, then the confidence sets."""
+    ability, sets = (pd.read_csv(results / f"{name}.csv") for name in ("ability", "confidence"))
+    baselines = roles(results)
+    rows = []
+    for row in ability.to_dict("records"):
+        cells = {key: number(p, ".3f") for key, p in row.items() if key != "reference"}
+        rows.append({"": f"SPA against {row['reference']}", **cells})
+    for row in sets.to_dict("records"):
+        cells = {
+            k: ("**{}**" if p > 0.05 else "{}").format(number(p, ".2f"))
+            for k, p in row.items()
+            if k != "model"
+        }
+        rows.append({"": named(row["model"], baselines), **cells})
+    return markdown(rows)
+
+
+def years(results: Path) -> str:
+    """Give the skill against the first reference by regime and year, in percent."""
+    baselines = roles(results)
+    rows = []
+    for row in pd.read_csv(results / "regimes.csv").to_dict("records"):
+        cells = {key: number(100 * skill, "+.2f") for key, skill in row.items() if key != "model"}
+        rows.append({"skill, %": named(row["model"], baselines), **cells})
+    return markdown(rows)
+
+
+def trading(results: Path) -> str:
+    """Give what trading the sign would have earned, and what a trial of each model cost."""
+    baselines = roles(results)
+    cost = pd.read_csv(results / "cost.csv").set_index("model")
+    rows = []
+    for row in pd.read_csv(results / "trading.csv").to_dict("records"):
+        paid = cost.loc[row["model"]] if row["model"] in cost.index else {}
+        cells = {"model": named(row["model"], baselines)}
+        cells |= {
+            "epochs": number(paid.get("epochs"), ".0f"),
+            "fit, s": number(paid.get("fit_seconds"), ".1f"),
+        }
+        cells |= {"traded a year": number(row["turnover"], ".0f"), "days long": number(row["long"], ".0%")}
+        for basis in (0, 1, 5):
+            cells[f"a year after {basis} bp"] = number(row[f"return_{basis}bp"], "+.1%")
+        low, high = (number(row[f"over_hold_1bp_{end}"], "+.1%") for end in ("lo", "hi"))
+        cells["less holding, 1 bp, 95 %"] = f"{low} to {high}" if cells["model"] != "buy and hold" else "–"
+        rows.append(cells | {"Sharpe, 1 bp": number(row["sharpe_1bp"], ".2f")})
+    return markdown(rows)
+
+
+def probes(results: Path) -> str:
+    """Give what a linear probe reads from the states: R2, the seeds' range, chance."""
+    table = pd.read_csv(results / "latent_probes.csv")
+    rows = []
+    for variant, own in table.groupby("variant", sort=False):
+        row = {"variant": str(variant)}
+        for got in own.to_dict("records"):
+            text = f"{got['r2']:+.2f} ({got['r2_lo']:+.2f} to {got['r2_hi']:+.2f}; {got['chance']:+.2f})"
+            row[got["quantity"]] = f"**{text}**" if got["found"] > 0.5 else text
+        rows.append(row)
+    return markdown(rows)
+
+
+def alignment(results: Path) -> str:
+    """Give how alike the states of variants are; on the diagonal different seeds."""
+    table = pd.read_csv(results / "latent_alignment.csv").rename(columns={"variant": "CKA"})
+    rows = [
+        {k: v if k == "CKA" else number(v, ".2f") for k, v in row.items()} for row in table.to_dict("records")
+    ]
+    return markdown(rows)
+
+
+def said(name: str) -> Callable[[Path], str]:
+    """Make a block of what a command has said in sentences."""
+    return lambda results: "> " + (results / name).read_text().strip().replace("\n", "\n> ") + "\n"
+
+
 DENSITY = {
     "test days": ("density/log_likelihood", ".3f"),
     "training days": ("density/train", ".3f"),
@@ -254,21 +365,37 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "year": chosen(YEAR),
     "intervals": chosen(INTERVALS),
     "structure": chosen(STRUCTURE),
+    "distributions": distributions,
+    "tickers": tickers,
+    "years": years,
+    "trading": trading,
+    "probes": probes,
+    "alignment": alignment,
+    "said": said("verdict.txt"),
+    "states": said("latent_space.txt"),
 }
+
+
+def block(found: re.Match[str]) -> str:
+    """Fill one block; where its sweep has not been run here it stays as it is, and is named."""
+    results = Path("results") / found[3]
+    try:
+        return found[1] + "\n" + BLOCKS[found[2]](results) + "\n" + found[4]
+    except FileNotFoundError as error:
+        sys.stderr.write(f"block {found[2]} {found[3]} stays as it was: no {error.filename}\n")
+        return found[0]
 
 
 def main() -> None:
     """Refresh one page."""
     page = DOCS / "studies" / f"{sys.argv[1]}.md"
-    text = page.read_text()
-    text = BLOCK.sub(
-        lambda found: found[1] + "\n" + BLOCKS[found[2]](Path("results") / found[3]) + "\n" + found[4], text
-    )
+    text = BLOCK.sub(block, page.read_text())
     page.write_text(text)
     for image in re.findall(r"\(\.\./images/(\w+)/([\w.+\-]+\.png)\)", text):
-        target = DOCS / "images" / image[0]
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Path("results", *image), target / image[1])
+        target, drawn = DOCS / "images" / image[0], Path("results", *image)
+        if drawn.is_file():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(drawn, target / image[1])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from farm.report.note import verdict_note
 from farm.report.page import Sources, report_page
 from farm.report.progress import Progress
 from farm.report.tables import save_files, verdict_table
+from farm.report.walk_forward import walk_forward_tables
 from farm.space import SearchPlan, with_rows
 from farm.store import Record, Store
 from farm.tracking import Tracking, check_for_cluster, check_uri
@@ -82,7 +84,15 @@ def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Cons
         check_address(runtime.address)
         check_for_cluster(runtime.tracking_uri)
     started = time.monotonic()
-    driver = _Driver(plan, runtime, console)
+    with ThreadPoolExecutor(1, "tracking") as desk:  # which logs what is left before it is gone
+        return _drive(_Driver(plan, runtime, console, desk), search, runtime, console, started)
+
+
+def _drive(
+    driver: _Driver, search: SearchPlan | None, runtime: Runtime, console: Console, started: float
+) -> int:
+    """Run, tell and log a sweep; give the exit code."""
+    plan = driver.plan
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     done = driver.execute() if search is None else driver.search(search)
     if not driver.records:
@@ -117,9 +127,11 @@ class _Driver:
         That trials ran.
     attempts
         What a search has tried.
+
+    MLflow is opened and written by a thread of its own, so that no worker waits for it.
     """
 
-    def __init__(self, plan: Plan, runtime: Runtime, console: Console) -> None:
+    def __init__(self, plan: Plan, runtime: Runtime, console: Console, desk: ThreadPoolExecutor) -> None:
         self.plan = plan
         self.records: dict[str, Record] = {}
         self.failures: dict[str, str] = {}
@@ -130,9 +142,13 @@ class _Driver:
         self._store = Store(runtime.storage).open()
         rows = [(role, row) for role in ("variant", "baseline") for row in plan.rows(role)]
         looks = looks_of(pd.DataFrame(rows, columns=["role", "model"]))
-        self._tracking = Tracking(
-            runtime.tracking_uri, plan, {row: look.colour for row, look in looks.items()}
-        )
+        self._desk = desk
+        self._colours = {row: look.colour for row, look in looks.items()}
+        self._opened: Future[Tracking] | None = None
+        self._references: dict[str, list[Trial]] = {}  # by ticker
+        for trial in plan.trials:
+            if trial.row in plan.sweep.references:
+                self._references.setdefault(trial.ticker, []).append(trial)
 
     def execute(self) -> bool:
         """Run the trials of the plan that are missing; False after Ctrl-C."""
@@ -162,6 +178,7 @@ class _Driver:
         with Progress(self._console, total, total - len(missing), stages, reference) as progress:
             for outcome in tree.stopped():  # by gates after stages of the store
                 self._settle(outcome, progress, self.failures)
+            self._tracking().result()  # what MLflow refuses ends the sweep before Ray is started
             execute(
                 tree,
                 self.plan.source,
@@ -205,10 +222,21 @@ class _Driver:
             progress.finished(trial.name, 1 - on_validation if trial.role == "variant" else None)
             # Baselines go first; a trial that overtook its reference is logged at the end.
             if len(skill) == len(references):
-                try:
-                    self._tracking.log_trial(trial, record, skill)
-                except UserError as error:  # the trial counts all the same
-                    self._console.print(str(error), style="yellow", highlight=False, markup=False)
+                self._desk.submit(self._log, trial, record, skill)
+
+    def _tracking(self) -> Future[Tracking]:
+        """Have MLflow opened, once."""
+        if self._opened is None:
+            uri = self._runtime.tracking_uri
+            self._opened = self._desk.submit(Tracking, uri, self.plan, self._colours)
+        return self._opened
+
+    def _log(self, trial: Trial, record: Record, skill: dict[str, float]) -> None:
+        """Log a trial, in the thread that does nothing else."""
+        try:
+            self._tracking().result().log_trial(trial, record, skill)
+        except UserError as error:  # the trial counts all the same
+            self._console.print(str(error), style="yellow", highlight=False, markup=False)
 
     def search(self, search: SearchPlan) -> bool:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
@@ -291,6 +319,8 @@ class _Driver:
         out = Path("results") / plan.name
         end = conclude(plan, self.records, out)
         show(verdict_table(end.table, plan.sweep.references, width=self._console.width))
+        if end.walk_forward is not None:
+            show(walk_forward_tables(end.walk_forward, plan.sweep.references[0]))
         found = None
         if search is not None:
             from farm.report.search import conclude_search, search_table
@@ -308,7 +338,9 @@ class _Driver:
                 Counter(str(attempt.state) for attempt in self.attempts),
             ),
         )
-        (page,) = save_files(out, {"report.html": text.encode()}, {})
+        page, _ = save_files(
+            out, {"report.html": text.encode(), "verdict.txt": f"{end.sentence}\n".encode()}, {}
+        )
         show(end.sentence, highlight=False, markup=False)
         for name, reason in self.failures.items():
             show(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
@@ -317,19 +349,32 @@ class _Driver:
         every = (*end.trials, *(trial for trial in plan.tried if trial.signature in self.records))
         skills = {trial.signature: self._skills(trial) for trial in every}
         note = verdict_note(plan.sweep.question, end.sentence, end.table, plan.sweep.references[0])
-        self._tracking.log_results(
-            every, self.records, skills, end.table, note, end.files, len(self.failures), self.seconds
-        )
-        self._tracking.log_page(page)
-        self._serve_best(end.table)
-        if found is not None:
-            self._tracking.log_search(found.marks, found.metrics)
+        tracking = self._tracking().result()
+
+        def log() -> None:
+            tracking.log_results(
+                every,
+                self.records,
+                skills,
+                end.table,
+                note,
+                end.files,
+                len(self.failures),
+                self.seconds,
+                end.walk_forward.metrics() if end.walk_forward is not None else {},
+            )
+            tracking.log_page(page)
+            self._serve_best(tracking, end.table)
+            if found is not None:
+                tracking.log_search(found.marks, found.metrics)
+
+        self._desk.submit(log).result()
 
     def page(self, server: str) -> str:
         """Give the page of the verdict under the address of a tracking server."""
-        return address(server, self._tracking.experiment)
+        return address(server, self._tracking().result().experiment)
 
-    def _serve_best(self, table: pd.DataFrame) -> None:
+    def _serve_best(self, tracking: Tracking, table: pd.DataFrame) -> None:
         """Log the best variant as a model: of each ticker the seed that validation prefers."""
         rows = table[table["role"] == "variant"]["model"]
         chosen: dict[str, Trial] = {}
@@ -353,7 +398,7 @@ class _Driver:
             states = {t.signature: (t.config, self._store.model_state(t.signature)) for t in trials}
             serving.save(folder, states)
             example = serving.example(source, [trial.config for trial in trials])
-            self._tracking.log_model(trials[0].row, trials, folder, example)
+            tracking.log_model(trials[0].row, trials, folder, example)
 
     def _skills(self, trial: Trial, block: str = "test") -> dict[str, float]:
         """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.
@@ -362,9 +407,8 @@ class _Driver:
         """
         rmse = self.records[trial.signature].metrics[f"{block}/rmse"]
         skills = {}
-        for other in self.plan.trials:
-            known = other.signature in self.records
-            if known and other.row in self.plan.sweep.references and other.ticker == trial.ticker:
+        for other in self._references.get(trial.ticker, ()):
+            if other.signature in self.records:
                 reference = self.records[other.signature].metrics[f"{block}/rmse"]
                 skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
         return skills

@@ -26,6 +26,7 @@ from farm.evaluation.phases import phase_scores
 from farm.evaluation.stages import Taught
 from farm.models.heads import Ensemble
 from farm.models.network import Network
+from farm.models.refitted import Refitted
 from farm.models.surface_cvae import SurfaceCVAE
 from farm.studies.study import AnyStudy, Evaluation, Source
 from farm.training.checkpoint import Checkpoint, capture_taught, restore_taught
@@ -125,7 +126,8 @@ class Result:
     history
         The learning curve; None for a model that fits itself.
     state
-        What the model learnt and the scaler of its inputs, as arrays.
+        What the model learnt and the scaler of its inputs, as arrays; of a walk-forward, those of each
+        fit.
     stages
         Signatures of the stages that it was taught in, by their names; empty without a curriculum.
     """
@@ -167,6 +169,46 @@ def _teach_members(
         before = len(epochs)
         history = fit(member.to(device), data.train, data.val, training, seed, on_epoch)
     return History(tuple(epochs), before + history.best_epoch)
+
+
+def _taught(config: TrialConfig, data: Dataset, device: str, report: Report) -> tuple[Model, History | None]:
+    """Build a model and teach it on one training block."""
+    model, history = config.model.build(data.inputs), None
+    if isinstance(model, Network):
+        assert config.training is not None  # held by TrialConfig
+        model.to(resolve_device(device))
+        history = fit(model, data.train, data.val, config.training, config.seed, report)
+    elif isinstance(model, Ensemble):
+        assert config.training is not None  # held by TrialConfig
+        history = _teach_members(model, data, config, config.training, resolve_device(device), report)
+    elif isinstance(model, Estimator):
+        model.fit(data.train, data.val)
+    return model, history
+
+
+def _refitted(
+    config: TrialConfig, data: Dataset, device: str, report: Report
+) -> tuple[Model, History | None]:
+    """Teach a model on each window of a walk-forward, from the same seed and nothing of the one before.
+
+    The learning curves follow each other, their epochs counted on; the best epoch is that of the last.
+    """
+    fits: list[Model] = []
+    epochs: list[Epoch] = []
+    best = 0
+
+    for number, window in enumerate(data.refits, start=1):
+        past, phase = len(epochs), f"window {number}"
+
+        def on_epoch(epoch: Epoch, past: int = past, phase: str = phase) -> None:
+            epochs.append(replace(epoch, epoch=past + epoch.epoch, phase=phase))
+            report(epochs[-1])
+
+        with reproducible(config.seed):
+            model, history = _taught(config, window, device, on_epoch)
+        fits.append(model)
+        best = past + history.best_epoch if history is not None else 0
+    return Refitted(fits), History(tuple(epochs), best) if epochs else None
 
 
 def run(
@@ -214,18 +256,8 @@ def run(
     data = config.study.dataset(source)
     started = time.perf_counter()
     with reproducible(config.seed):
-        model = config.model.build(data.inputs)
-        history = None
-        if isinstance(model, Network):
-            assert config.training is not None  # held by TrialConfig
-            model.to(resolve_device(device))
-            history = fit(model, data.train, data.val, config.training, config.seed, report)
-        elif isinstance(model, Ensemble):
-            assert config.training is not None  # held by TrialConfig
-            on = resolve_device(device)
-            history = _teach_members(model, data, config, config.training, on, report)
-        elif isinstance(model, Estimator):
-            model.fit(data.train, data.val)
+        teach_it = _refitted if data.refits else _taught
+        model, history = teach_it(config, data, device, report)
         return _scored(config, data, model, history, time.perf_counter() - started)
 
 
@@ -377,5 +409,7 @@ def _scored(
         metrics["val/best_loss"] = min(e.val_loss for e in history.epochs if e.phase == last)
     defined = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
     state = {f"model.{name}": value for name, value in model.state().items()}
-    state |= {"inputs.mean": data.inputs.mean, "inputs.scale": data.inputs.scale}
+    scalers = {"inputs": data.inputs} | {f"inputs.{k}": refit.inputs for k, refit in enumerate(data.refits)}
+    for name, inputs in scalers.items():
+        state |= {f"{name}.mean": inputs.mean, f"{name}.scale": inputs.scale}
     return Result(replace(evaluation, metrics=defined), history, state)

@@ -21,7 +21,9 @@ from farm.base.model import Model, State
 from farm.base.types import Inputs
 from farm.data.door import panel_from
 from farm.data.panel import Panel
+from farm.data.splits import WalkForward
 from farm.experiment import TrialConfig
+from farm.studies.forecast import ForecastStudy
 from farm.studies.study import Ahead
 
 FACTS = "model.json"
@@ -42,7 +44,12 @@ class Forecaster:
         assert isinstance(config.study, Ahead)  # held by `can_serve`
         inputs = config.study.inputs(state["inputs.mean"], state["inputs.scale"])
         model = config.model.build(inputs)
-        model.load_state({name[6:]: value for name, value in state.items() if name.startswith("model.")})
+        learnt = {name[6:]: value for name, value in state.items() if name.startswith("model.")}
+        split = config.study.split if isinstance(config.study, ForecastStudy) else None
+        if learnt and isinstance(split, WalkForward):  # of many fits the newest, whose scaler is kept
+            newest = f"{max(int(name.split('.')[0]) for name in learnt)}."
+            learnt = {n.removeprefix(newest): v for n, v in learnt.items() if n.startswith(newest)}
+        model.load_state(learnt)
         return cls(config.study, inputs, model)
 
     def row(self, panel: Panel) -> dict[str, object]:

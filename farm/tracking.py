@@ -17,9 +17,10 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 PRIMARY_METRIC = "test/rmse"
 _LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
+_MARKS = ("farm.pareto", "farm.pick")  # tags of what a search has tried
 _FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
 _SUMMARY = {  # metric of a summary run: column of the verdict
     "test/rmse": "rmse",
@@ -116,6 +118,45 @@ def _told() -> Iterator[None]:
         ) from error
 
 
+@dataclass(frozen=True)
+class _Logged:
+    """What need be known of a trial's run that is there: a sweep may have thousands.
+
+    Parameters
+    ----------
+    run_id, parent
+        Its id and that of the sweep's run that shows it.
+    whole
+        Whether all of it was written.
+    scores
+        Names of its ``vs/`` metrics.
+    params
+        Names of those that it has; none of one that is whole, to which none is added.
+    tags
+        Marks of a search.
+    """
+
+    run_id: str
+    parent: str
+    whole: bool
+    scores: frozenset[str]
+    params: frozenset[str]
+    tags: Mapping[str, str]
+
+    @classmethod
+    def of(cls, run: Any) -> Self:
+        """Take what is needed from MLflow's run."""
+        whole, tags = run.info.status == "FINISHED", run.data.tags
+        return cls(
+            run.info.run_id,
+            tags.get("mlflow.parentRunId", ""),
+            whole,
+            frozenset(name for name in run.data.metrics if name.startswith("vs/")),
+            frozenset(() if whole else run.data.params),
+            {name: tags[name] for name in _MARKS if name in tags},
+        )
+
+
 class Tracking:
     """The runs of one plan.
 
@@ -161,7 +202,7 @@ class Tracking:
                     " restore it, or delete it for good with `mlflow gc`"
                 )
             self._experiment = experiment.experiment_id
-        self._trials = {run.data.tags["farm.signature"]: run for run in self._runs("trial")}
+        self._trials = {run.data.tags["farm.signature"]: _Logged.of(run) for run in self._runs("trial")}
         self.parent = self._parent()
 
     @property
@@ -210,15 +251,11 @@ class Tracking:
         UserError
             If MLflow cannot be written; the next run of the sweep logs what is missing.
         """
+        scores = {_FORBIDDEN.sub("_", name) for name in _defined(skill)}
         run = self._trials.get(trial.signature)
-        if (
-            run is not None
-            and run.info.status == "FINISHED"
-            and _defined(skill).keys() <= run.data.metrics.keys()
-        ):
-            if run.data.tags.get("mlflow.parentRunId") != self.parent:
-                # The latest sweep that asks for a trial shows it.
-                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent)
+        if run is not None and run.whole and scores <= run.scores:
+            if run.parent != self.parent:  # the latest sweep that asks for a trial shows it
+                self._client.set_tag(run.run_id, "mlflow.parentRunId", self.parent)
             return
         when = int(record.finished * 1000)
         if run is None:
@@ -237,8 +274,8 @@ class Tracking:
                 tags["farm.checklist"] = checklist_text(record.metrics)
             if record.oracles:
                 tags["farm.oracles"] = ", ".join(record.oracles)
-            run = self._create(trial.name, tags, when - int(1000 * seconds))
-            self._log_data(run.info.run_id, trial)
+            run = _Logged.of(self._create(trial.name, tags, when - int(1000 * seconds)))
+            self._log_data(run.run_id, trial)
         metrics = [(name, value, 0) for name, value in {**record.metrics, **skill}.items()]
         for epoch in record.history.epochs if record.history else ():
             metrics += [
@@ -248,9 +285,11 @@ class Tracking:
         metrics += [(best, record.metrics[name], 0) for best, name in _BEST.items() if name in record.metrics]
         params = self._params({"variant": trial.row, **_flat(record.config)})
         # What is there may be numbered as another plan had it, and a param is never changed.
-        missing = {name: value for name, value in params.items() if name not in run.data.params}
-        self._finish(run.info.run_id, metrics, missing, when)
-        self._trials[trial.signature] = self._client.get_run(run.info.run_id)
+        missing = {name: value for name, value in params.items() if name not in run.params}
+        self._finish(run.run_id, metrics, missing, when)
+        self._trials[trial.signature] = replace(
+            run, whole=True, scores=run.scores | scores, params=frozenset()
+        )
 
     @_told()
     def log_results(
@@ -263,6 +302,7 @@ class Tracking:
         files: Sequence[Path],
         failed: int,
         seconds: float = 0.0,
+        more: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         """Log what is missing of the trials, the verdict's rows and the sweep itself.
 
@@ -280,6 +320,8 @@ class Tracking:
             How many trials failed.
         seconds
             Wall time that the trials took; 0 if none was run.
+        more
+            Further metrics of a row, by its name and their full name.
 
         Raises
         ------
@@ -300,7 +342,8 @@ class Tracking:
             mine = [trial for trial in trials if trial.row == row["model"]]
             if mine:  # not so where every trial of a row failed
                 # The table of the UI has the latest run on top: that is the best.
-                self._log_summary(row, mine, records, when - rank)
+                further = (more or {}).get(row["model"], {})
+                self._log_summary(row, mine, records, when - rank, further)
         self._show(when)
         counts: dict[str, float] = {"cost/trials": len(trials), "cost/failed_trials": failed}
         counts |= _tree_metrics([records[trial.signature] for trial in trials], seconds)
@@ -395,13 +438,18 @@ class Tracking:
         for signature, tags in marks.items():
             run = self._trials.get(signature)
             for name, value in tags.items():
-                if run is not None and run.data.tags.get(name, "") != value:
-                    self._client.set_tag(run.info.run_id, name, value)
+                if run is not None and run.tags.get(name, "") != value:
+                    self._client.set_tag(run.run_id, name, value)
         for name, score in _defined(metrics).items():
             self._client.log_metric(self.parent, _FORBIDDEN.sub("_", name), score, step=0)
 
     def _log_summary(
-        self, row: Mapping[Any, Any], trials: Sequence[Trial], known: Mapping[str, Record], when: int
+        self,
+        row: Mapping[Any, Any],
+        trials: Sequence[Trial],
+        known: Mapping[str, Record],
+        when: int,
+        more: Mapping[str, float],
     ) -> None:
         """Log one row of the verdict, in place of an older one."""
         records = [known[trial.signature] for trial in trials]
@@ -414,7 +462,7 @@ class Tracking:
         shared = set.intersection(*(set(record.metrics) for record in records))
         metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
         metrics |= {name: row[column] for name, column in _SUMMARY.items()}
-        metrics |= {f"vs/{column}": row[column] for column in self._against()}
+        metrics |= {f"vs/{column}": row[column] for column in self._against()} | dict(more)
         for reference in self._plan.sweep.references:
             metrics[SKILL.format(reference)] = 100 * row[f"{reference}_rmse_skill"]
         params = dict(set.intersection(*(set(_flat(record.config).items()) for record in records)))

@@ -59,6 +59,15 @@ def test_a_forecast_is_the_stored_one(row, network, ar1_panel, tmp_path):
     assert found["forecast"] == pytest.approx(network.evaluation.forecasts[""].point[row], rel=1e-5)
 
 
+def test_of_a_walk_forward_the_newest_fit_is_served(ar1_panel, tmp_path):
+    study = NETWORK.study.model_dump(mode="json") | {"split": {"name": "walk_forward", "windows": 2}}
+    config = TrialConfig.make({"study": study, "model": {"name": "ridge"}}, "trial")
+    result = run(config, ar1_panel, device="cpu")
+    request = until(ar1_panel, result.evaluation.times[-1], days=NETWORK.study.days_needed)
+    (found,) = loaded(tmp_path, config, result).predict(request.frame()).to_dict("records")
+    assert found["forecast"] == pytest.approx(result.evaluation.forecasts[""].point[-1], rel=1e-5)
+
+
 def test_a_model_that_reads_the_series_is_given_it_and_has_its_quantiles(ar1_panel, tmp_path):
     result = run(READS_THE_SERIES, ar1_panel, device="cpu")
     day = result.evaluation.times[-1]

@@ -60,6 +60,16 @@ class Density:
         """Select samples."""
         return Density(self.location[keep], self.scale[keep], self.freedom[keep])
 
+    @classmethod
+    def join(cls, parts: Sequence[Density]) -> Density:
+        """Put densities of as many components, of samples that follow each other, into one."""
+        return cls(
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("location", "scale", "freedom")
+            )
+        )
+
     def mean(self) -> Array:
         """Give the means, (B,)."""
         means: Array = self.location.mean(axis=1)

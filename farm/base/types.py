@@ -5,6 +5,7 @@ Shape letters: B samples, T time steps, F features, Q quantile levels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +47,9 @@ class Windows:
     hidden
         What `x` hides on its last day, (B, K) float32, scaled: for training and for evaluations
         that are flagged as oracle. None where nothing is hidden.
+    refit
+        Of a walk-forward: the number of the fit that forecasts each sample, (B,), not decreasing; its
+        windows are scaled as that fit learnt. None where one fit forecasts all.
     """
 
     x: Floats
@@ -55,6 +59,7 @@ class Windows:
     series: Floats
     position: Ints
     hidden: Floats | None = None
+    refit: Ints | None = None
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -63,6 +68,7 @@ class Windows:
     def take(self, keep: slice) -> Windows:
         """Give a contiguous part of the block, without copying."""
         hidden = None if self.hidden is None else self.hidden[keep]
+        refit = None if self.refit is None else self.refit[keep]
         return replace(
             self,
             x=self.x[keep],
@@ -70,6 +76,7 @@ class Windows:
             times=self.times[keep],
             position=self.position[keep],
             hidden=hidden,
+            refit=refit,
         )
 
     @property
@@ -156,6 +163,18 @@ class Forecast:
         density = None if self.density is None else self.density.take(keep)
         return Forecast(self.point[keep], quantiles, self.levels, density)
 
+    @classmethod
+    def join(cls, parts: Sequence[Forecast]) -> Forecast:
+        """Put forecasts of one kind, of samples that follow each other, into one."""
+        quantiles = [part.quantiles for part in parts if part.quantiles is not None]
+        densities = [part.density for part in parts if part.density is not None]
+        return cls(
+            np.concatenate([part.point for part in parts]),
+            np.concatenate(quantiles) if quantiles else None,
+            parts[0].levels,
+            Density.join(densities) if densities else None,
+        )
+
 
 @dataclass(frozen=True)
 class Latents:
@@ -214,6 +233,10 @@ class Dataset:
     calibration
         A block between `val` and the test block that no model learns from; None for a study that
         calibrates nothing.
+    refits
+        Of a walk-forward: the data of each of its fits, in order of time. The blocks above are then
+        `train` and `inputs` of the last one, and `val` and the test block those of all, one after the
+        other, with `Windows.refit`. Empty where one fit forecasts all.
     """
 
     train: Windows
@@ -221,6 +244,7 @@ class Dataset:
     inputs: Inputs
     _test: Windows = field(repr=False)
     calibration: Windows | None = None
+    refits: tuple[Dataset, ...] = field(default=(), repr=False)
     _opened: bool = field(default=False, repr=False)
 
     def open_test(self) -> Windows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -141,6 +142,83 @@ class Calibrated(Config):
         ).checked(n, self.min_rows)
 
 
+class WalkForward(Config):
+    """Test blocks that follow each other, each with a fit of its own on all that lies before it.
+
+    The window that a model learns from begins with the first sample and grows (expanding windows). Its
+    last part is the validation block; the test block comes after a gap. The next window takes the days
+    that were just tested into what it learns from, so every test day is forecast once, by a model that
+    knew nothing after it.
+
+    Parameters
+    ----------
+    windows
+        How many, each a fit.
+    first
+        Share of the samples before the first test block; the test blocks divide the rest evenly.
+    val
+        Share of the samples before a test block that its window validates on.
+    min_rows
+        Fewest samples that each block must have.
+    """
+
+    name: Literal["walk_forward"] = "walk_forward"
+    windows: Annotated[int, Int(1, 1000)] = 4
+    first: Annotated[float, Float(0.05, 0.95)] = 0.50
+    val: Annotated[float, Float(0.01, 0.5)] = 0.10
+    min_rows: Annotated[int, Int(2, 1_000_000)] = 20
+
+    def blocks(self, n: int, gap: int) -> tuple[tuple[slice, slice, slice], ...]:
+        """Cut n samples, leaving `gap` of them out before each validation and each test block.
+
+        Parameters
+        ----------
+        n
+            Number of samples.
+        gap
+            Samples left out, at least the forecast horizon: a target that spans `gap` days then never lies
+            in two blocks of one window (purging, Lopez de Prado 2018, ch. 7).
+
+        Returns
+        -------
+        tuple
+            Training, validation and test rows of each window. The test blocks touch: between them nothing
+            is learnt.
+
+        Raises
+        ------
+        UserError
+            If a block has fewer than `min_rows` samples, with how many days are missing.
+        """
+        windows = self._cut(n, gap)
+        if not self._lacks(windows):
+            return windows
+        needed = n
+        while lacking := self._lacks(self._cut(needed, gap)):
+            needed += lacking  # a further row adds at most one to a block
+        raise UserError(
+            f"too few days for {self.windows} walk-forward windows with blocks of at least {self.min_rows}"
+            f" rows: got {n} rows, expected at least {needed}: give a panel {needed - n} days longer, or"
+            " change study.split"
+        )
+
+    def _cut(self, n: int, gap: int) -> tuple[tuple[slice, slice, slice], ...]:
+        first = int(n * self.first)
+        edges = [first + (n - first) * k // self.windows for k in range(self.windows + 1)]
+        windows = []
+        for start, stop in pairwise(edges):
+            known = start - gap
+            learnt = known - int(start * self.val)
+            windows.append((slice(0, learnt - gap), slice(learnt, known), slice(start, stop)))
+        return tuple(windows)
+
+    def _lacks(self, windows: tuple[tuple[slice, slice, slice], ...]) -> int:
+        """Count the rows that the smallest block lacks."""
+        smallest = min(block.stop - block.start for window in windows for block in window)
+        lacking: int = max(self.min_rows - smallest, 0)
+        return lacking
+
+
 class ReportProtocol(Config):
     """The protocol of the report on the failed back-filling model, so that its numbers compare.
 
@@ -268,6 +346,8 @@ FourWay = Annotated[
     Discriminator(_named("calibrated")),
 ]
 NextStep = Annotated[
-    Annotated[Chronological, Tag("chronological")] | Annotated[Calibrated, Tag("calibrated")],
+    Annotated[Chronological, Tag("chronological")]
+    | Annotated[Calibrated, Tag("calibrated")]
+    | Annotated[WalkForward, Tag("walk_forward")],
     Discriminator(_named("chronological")),
 ]

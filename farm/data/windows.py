@@ -6,7 +6,7 @@ import numpy as np
 
 from farm.base.errors import UserError
 from farm.base.types import Dataset, Dates, Floats, Inputs, Windows
-from farm.data.splits import Blocks, Calibrated, Chronological
+from farm.data.splits import Blocks, Calibrated, Chronological, WalkForward
 
 
 def next_step_dataset(
@@ -15,7 +15,7 @@ def next_step_dataset(
     dates: Dates,
     features: tuple[str, ...],
     lookback: int,
-    split: Chronological | Calibrated,
+    split: Chronological | Calibrated | WalkForward,
 ) -> Dataset:
     """Cut windows [t - lookback, t - 1] that forecast target t, split them and scale the features.
 
@@ -38,7 +38,8 @@ def next_step_dataset(
     -------
     Dataset
         Blocks over one scaled copy of `table`. Mean and scale come from the rows that training
-        windows cover; a feature that is constant there keeps scale 1.
+        windows cover; a feature that is constant there keeps scale 1. Each fit of a walk-forward has
+        a scaler of its own.
 
     Raises
     ------
@@ -51,33 +52,58 @@ def next_step_dataset(
             f"got {len(table)} usable rows, expected more than the lookback of {lookback}:"
             " give a longer panel"
         )
-    calibration: slice | None = None
+
+    def cut(train: slice, val: slice, test: slice, calibration: slice | None = None) -> Dataset:
+        mean, scale = _scaler(table[: train.stop - 1 + lookback])
+        scaled = ((table - mean) / scale).astype(np.float32)
+        # The window axis comes last: (n + 1, F, lookback). Nothing writes to the view, but torch warns
+        # of memory that it could not write to.
+        sliding = np.lib.stride_tricks.sliding_window_view(scaled, lookback, axis=0, writeable=True)
+        windows = sliding.transpose(0, 2, 1)
+
+        def block(rows: slice) -> Windows:
+            end = rows.stop + lookback
+            return Windows(
+                x=windows[rows],
+                y=target[rows.start + lookback : end].astype(np.float32),
+                times=dates[rows.start + lookback : end],
+                features=features,
+                series=target[:end],
+                position=np.arange(rows.start + lookback, end),
+            )
+
+        inputs = Inputs(features, lookback, mean, scale)
+        mending = None if calibration is None else block(calibration)
+        return Dataset(block(train), block(val), inputs, block(test), mending)
+
     if isinstance(split, Chronological):
-        train, val, test = split.blocks(n, gap=1)
-    else:
-        four = split.blocks(dates[lookback:], gap=1)
-        train, val, calibration, test = four.train, four.val, four.calibration, four.test
-    mean, scale = _scaler(table[: train.stop - 1 + lookback])
-    scaled = ((table - mean) / scale).astype(np.float32)
-    # The window axis comes last: (n + 1, F, lookback). Nothing writes to the view, but torch warns
-    # of memory that it could not write to.
-    sliding = np.lib.stride_tricks.sliding_window_view(scaled, lookback, axis=0, writeable=True)
-    windows = sliding.transpose(0, 2, 1)
+        return cut(*split.blocks(n, gap=1))
+    if isinstance(split, WalkForward):
+        return _walk_forward([cut(*blocks) for blocks in split.blocks(n, gap=1)])
+    four = split.blocks(dates[lookback:], gap=1)
+    return cut(four.train, four.val, four.test, four.calibration)
 
-    def block(rows: slice) -> Windows:
-        end = rows.stop + lookback
-        return Windows(
-            x=windows[rows],
-            y=target[rows.start + lookback : end].astype(np.float32),
-            times=dates[rows.start + lookback : end],
-            features=features,
-            series=target[:end],
-            position=np.arange(rows.start + lookback, end),
-        )
 
-    inputs = Inputs(features, lookback, mean, scale)
-    mending = None if calibration is None else block(calibration)
-    return Dataset(block(train), block(val), inputs, block(test), mending)
+def _walk_forward(refits: list[Dataset]) -> Dataset:
+    """Put the test blocks of a walk-forward, and its validation blocks, one after the other."""
+    last = refits[-1]
+    tests = _joined([refit.open_test() for refit in refits])
+    return Dataset(
+        last.train, _joined([refit.val for refit in refits]), last.inputs, tests, refits=tuple(refits)
+    )
+
+
+def _joined(blocks: list[Windows]) -> Windows:
+    """Copy blocks into one that says which fit each sample is for."""
+    return Windows(
+        x=np.concatenate([block.x for block in blocks]),
+        y=np.concatenate([block.y for block in blocks]),
+        times=np.concatenate([block.times for block in blocks]),
+        features=blocks[0].features,
+        series=blocks[-1].series,
+        position=np.concatenate([block.position for block in blocks]),
+        refit=np.repeat(np.arange(len(blocks)), [len(block) for block in blocks]),
+    )
 
 
 def same_day_dataset(

@@ -8,6 +8,7 @@ have in common. Shape letters: D days, K models.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from farm.base.types import Floats
-from farm.evaluation.significance import resampled_weights
+from farm.evaluation.significance import mean_block_length, resampled_weights
 
 LEVEL = 0.05
 FEWEST_DAYS = 10  # with fewer there is nothing to resample
@@ -242,6 +243,17 @@ def _confidence_p_values(losses: Floats, block: int, resamples: int, seed: int) 
     return p_values
 
 
+def common_block(gains: Floats) -> int:
+    """Choose one block length for many series of gains, (D, K): twice the median of what each asks for.
+
+    What they ask for is best for the size of an error, not for a test: with errors that remember (0.6)
+    the best of 50 equal models of 120 days passes in 11 % of worlds, and in 7 % with twice that.
+    """
+    varying = [gain for gain in gains.T if not np.isnan(gain).all() and np.nanmax(gain) > np.nanmin(gain)]
+    lengths = [mean_block_length(gain) for gain in varying]
+    return min(max(1, round(2 * float(np.median(lengths)))), len(gains)) if lengths else 1
+
+
 def _common_days(values: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
     """Give the columns that are not empty, and their values on the days that all of them have."""
     columns = np.flatnonzero(~np.isnan(values).all(axis=0))
@@ -252,3 +264,53 @@ def _common_days(values: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
 def _rounding(*losses: Floats) -> float:
     """Give the size below which a difference of losses is rounding."""
     return float(4 * np.finfo(np.float64).eps * max(np.nanmax(np.abs(values)) for values in losses))
+
+
+def judge_tickers(
+    predictions: pd.DataFrame,
+    references: Sequence[str],
+    variants: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ask on each ticker by itself which models may be the best, and whether any variant beats a reference.
+
+    Parameters
+    ----------
+    predictions
+        One row for each forecast: ``date``, ``ticker``, ``model``, ``seed``, ``actual``, ``predicted``. A
+        row with a NaN counts nowhere. Squared errors are averaged over seeds.
+    references
+        Of the second question.
+    variants
+        The models of the second question; the first is about all.
+    resamples, seed
+        See `stepwise_p_values`.
+
+    Returns
+    -------
+    confidence : DataFrame
+        p-values of `model_confidence_set`, a row for each model and a column for each ticker; NaN where
+        the model has no forecast.
+    ability : DataFrame
+        p-values of `spa_p_value`, a row for each reference and a column for each ticker.
+    """
+    losses = predictions.assign(loss=(predictions["predicted"] - predictions["actual"]) ** 2)
+    models = list(dict.fromkeys(losses["model"]))
+    confidence, ability = {}, {}
+    for ticker, own in losses.groupby("ticker", sort=False):
+        wide = own.pivot_table(index="date", columns="model", values="loss").reindex(columns=models)
+        first = wide[references[0]].to_numpy()[:, None] - wide.to_numpy()
+        found = model_confidence_set(
+            wide.to_numpy(), block=common_block(first), resamples=resamples, seed=seed
+        )
+        confidence[ticker] = pd.Series(found.p_values, index=models)
+        tried = wide[[name for name in variants if name in wide]].to_numpy()
+        p_values = {}
+        for name in references:
+            against = wide[name].to_numpy()
+            block = common_block(against[:, None] - tried)
+            p_values[name] = spa_p_value(against, tried, block=block, resamples=resamples, seed=seed)
+        ability[ticker] = pd.Series(p_values)
+    return pd.DataFrame(confidence), pd.DataFrame(ability)

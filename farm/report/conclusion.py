@@ -16,6 +16,7 @@ from farm.report.distributions import Distributions, distributions
 from farm.report.figures import figures
 from farm.report.studies import study_figures
 from farm.report.tables import Trials, evaluation_table, verdict_sentence, write_results
+from farm.report.walk_forward import WalkForward, of_walk_forward, walk_forward
 from farm.store import Record, shares_of_warnings
 
 _CURVES = ["model", "ticker", "seed", "epoch", "train_loss", "val_loss", "best_epoch"]
@@ -39,6 +40,8 @@ class Conclusion:
         How many variants its p-values account for: the rows, and what a search has tried beside.
     scores, predictions, curves
         What it rests on; see `farm.report.figures.figures`.
+    walk_forward
+        What a walk-forward adds; None for any other sweep.
     """
 
     trials: tuple[Trial, ...]
@@ -49,6 +52,7 @@ class Conclusion:
     scores: pd.DataFrame
     predictions: pd.DataFrame
     curves: pd.DataFrame
+    walk_forward: WalkForward | None = None
 
 
 def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion:
@@ -103,10 +107,15 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     if study == "forecast" and (found := _distributions(plan, keyed)):
         more, sentence = {"distributions": found.table}, f"{sentence} {found.sentence}"
         drawn |= found.figures
+    walked = None
+    if any(of_walk_forward(record.config["study"]) for _, record in keyed):
+        walked = walk_forward(table, predictions, keyed, references)
+        more, sentence = more | walked.tables, f"{sentence} {walked.sentence}"
+        drawn |= walked.figures
     metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
     files = write_results(out, table, scores, predictions, evaluations, metrics, drawn, more)
     judged = len({trial.row for trial in done if trial.role == "variant"}) + len(tried)
-    return Conclusion(done, table, sentence, tuple(files), judged, scores, predictions, curves)
+    return Conclusion(done, table, sentence, tuple(files), judged, scores, predictions, curves, walked)
 
 
 def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:
@@ -138,7 +147,11 @@ def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.
         forecasts.append(forecast)
         if record.history is not None:
             curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])
-            curves.append(curve.assign(**key, best_epoch=record.history.best_epoch)[_CURVES])
+            curve["best_epoch"] = record.history.best_epoch
+            if of_walk_forward(record.config["study"]):  # the last window's, from epoch 1 on
+                curve = curve[curve["phase"] == curve["phase"].iloc[-1]]
+                curve[["epoch", "best_epoch"]] -= curve["epoch"].iloc[0] - 1
+            curves.append(curve.assign(**key)[_CURVES])
     no_curves = pd.DataFrame(columns=_CURVES)
     return pd.concat(forecasts, ignore_index=True), pd.concat(
         curves, ignore_index=True

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from farm.base.errors import UserError, nearest
 from farm.report.marks import (
@@ -36,6 +36,7 @@ from farm.report.marks import (
     new_figure,
     rows_of_points,
     say,
+    scale_losses,
     tidy,
     titled,
 )
@@ -230,23 +231,18 @@ def _curves(story: _Story, curves: pd.DataFrame) -> Figure:
     lines = math.ceil(len(variants) / columns)
     figure = new_figure(max(3.1 * columns + 0.7, 7.0), 2.9 * lines + 1.0)
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    positive = bool((curves[["train_loss", "val_loss"]].min() > 0).all())
+    losses = curves[["train_loss", "val_loss"]].to_numpy()
+    logarithmic = False
     for axis, name in zip(axes.flat, variants, strict=False):
         _curve_panel(axis, curves[curves["model"] == name], story.looks[name])
         axis.set_title(name, loc="left", fontsize=10, color=story.looks[name].colour, fontweight="bold")
-        if positive:
-            axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.yaxis.set_major_formatter(
-                FuncFormatter(lambda loss, _: f"{loss:.1e}".replace(".0e", "e").replace("e-0", "e-"))
-            )
-            axis.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic = scale_losses(axis, losses)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         tidy(axis, grid="both")
     for axis in axes.flat[len(variants) :]:
         axis.set_visible(False)
     for axis in axes[:, 0]:
-        axis.set_ylabel("loss (log scale)" if positive else "loss", color=INK, fontsize=10)
+        axis.set_ylabel("loss (log scale)" if logarithmic else "loss", color=INK, fontsize=10)
     for axis in axes.flat[max(len(variants) - columns, 0) : len(variants)]:
         axis.tick_params(labelbottom=True)  # also above an empty place
     handles = [

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from farm.base.types import Floats
 
@@ -146,6 +146,21 @@ def tidy(axis: Axes, grid: str) -> None:
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set(color="#b0b0b0", linewidth=0.8)
+
+
+def scale_losses(axis: Axes, losses: Floats) -> bool:
+    """Scale the y axis of learning curves; logarithmic, and True, where losses are positive and far apart."""
+    low, high = np.nanmin(losses), np.nanmax(losses)
+    if not 0 < 8 * low < high:  # less than that has too few round numbers on a logarithmic axis
+        axis.yaxis.set_major_locator(MaxNLocator(5))
+        return False
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(
+        FuncFormatter(lambda loss, _: f"{loss:.1e}".replace(".0e", "e").replace("e-0", "e-"))
+    )
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    return True
 
 
 def dated(axis: Axes) -> None:

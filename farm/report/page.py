@@ -21,10 +21,12 @@ from farm.base.origin import UNKNOWN
 from farm.data.panel import Panel
 from farm.evaluation.regimes import skill_by_regime
 from farm.evaluation.selection import LEVEL
+from farm.evaluation.trading import COSTS, HOLD
 from farm.plan import Plan
 from farm.report.conclusion import Conclusion
 from farm.report.page_charts import DARK, calibration, learning_curves, ranking, skill_map
 from farm.report.tables import FEWEST_SEEDS
+from farm.report.walk_forward import WARNING
 from farm.store import Record, epochs_of_stages
 
 _BEATS = {"yes": "yes", "no": "no", "not shown": "open"}
@@ -79,6 +81,8 @@ def report_page(plan: Plan, end: Conclusion, records: Mapping[str, Record], sour
         _baselines(plan, end, charts),
         _places(plan, end, charts),
         _regimes(plan, end, charts),
+        _confidence(end),
+        _trading(end),
         _curves(end, charts),
         _calibration(end, charts),
         _tried(plan, end, sources),
@@ -216,11 +220,56 @@ def _regimes(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
     return _section("In each regime", note, _chart(charts, "regimes", skill_map(skill.loc[names], "regime")))
 
 
+def _confidence(end: Conclusion) -> str:
+    """Lay out the tests on each ticker of a walk-forward."""
+    if end.walk_forward is None:
+        return ""
+    found = end.walk_forward
+    head = ["", *map(escape, map(str, found.confidence.columns))]
+    sets = [
+        [escape(str(model)), *(f'<span class="{"yes" if p > LEVEL else ""}">{_p(p)}</span>' for p in values)]
+        for model, values in found.confidence.iterrows()
+    ]
+    ability = [
+        [f"any variant better than {escape(str(reference))}", *map(_p, values)]
+        for reference, values in found.ability.iterrows()
+    ]
+    note = (
+        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline."
+        " Below: of the 95 % model confidence set; a model with p above 0.05 (green) may be the best. Both by"
+        " squared error, on each ticker by itself and on all together."
+    )
+    return _section("Tests on each ticker", note, _rows(head, ability), _rows(head, sets))
+
+
+def _trading(end: Conclusion) -> str:
+    """Lay out what trading the sign of the forecasts of a walk-forward would have earned."""
+    if end.walk_forward is None:
+        return ""
+    head = ["model", "units traded a year", "days long, %"]
+    head += [f"% a year after {cost} bp" for cost in COSTS] + [f"Sharpe after {cost} bp" for cost in COSTS]
+    rows = []
+    for row in end.walk_forward.trading.to_dict("records"):
+        cells = [escape(row["model"]), f"{row['turnover']:.0f}", f"{100 * row['long']:.0f}"]
+        for cost in COSTS:
+            beside = "" if row["model"] == HOLD else f"over_hold_{cost}bp"
+            low, high = (row.get(f"{beside}_{end}", math.nan) for end in ("lo", "hi"))
+            cells.append(_number(100 * row[f"return_{cost}bp"], "+.1f") + _between(low, high, _percent))
+        rows.append(cells + [_number(row[f"sharpe_{cost}bp"], ".2f") for cost in COSTS])
+    note = (
+        "Long on days with a positive forecast, short on days with a negative one; the cost is paid on each"
+        " unit traded, a turn is two. Money is spread evenly over the tickers. Small: the 95 % bootstrap"
+        f" interval of the return less that of holding. {WARNING}"
+    )
+    return _section("If one had traded the sign", note, _rows(head, rows))
+
+
 def _curves(end: Conclusion, charts: dict[str, str]) -> str:
     if end.curves.empty:
         return ""
     note = "Mean over tickers and seeds; solid is validation, dotted is training. Losses of different models"
     note += " need not compare."
+    note += " Of a walk-forward, the last window." if end.walk_forward is not None else ""
     return _section("Learning curves", note, _chart(charts, "curves", learning_curves(end.curves, end.table)))
 
 

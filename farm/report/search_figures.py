@@ -266,8 +266,10 @@ def _ticks(axis: Axes, space: Range, vertical: bool = False) -> None:
     elif space.log:
         (axis.set_yscale if vertical else axis.set_xscale)("log")
         if space.high / space.low < 200:  # too few powers of ten to read it off
-            along.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
-            along.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            small = space.low < 0.01  # its labels are long, so fewer of them
+            along.set_major_locator(LogLocator(subs=(1.0, 3.0) if small else (1.0, 2.0, 5.0), numticks=9))
+            short = "{:.0e}" if small else "{:g}"
+            along.set_major_formatter(FuncFormatter(lambda v, _: short.format(v).replace("e-0", "e-")))
         else:
             along.set_major_locator(LogLocator(numticks=5))
         along.set_minor_formatter(NullFormatter())

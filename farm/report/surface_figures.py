@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from farm.base.types import Dates, Floats
 from farm.evaluation.checklist import Outcome, overall
@@ -30,6 +30,7 @@ from farm.report.marks import (
     legend_handle,
     message_figure,
     new_figure,
+    scale_losses,
     tidy,
     titled,
 )
@@ -217,13 +218,7 @@ def phase_curves(
         axis.set_title(phase, loc="left", fontsize=10, color=INK, fontweight="bold")
         axis.set_xlabel("epoch of the phase", color=INK, fontsize=9.5)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if min(seen) > 0 and max(seen) > 8 * min(seen):
-            axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter(NullFormatter())
-        else:
-            axis.yaxis.set_major_locator(MaxNLocator(5))
+        scale_losses(axis, np.array(seen))
         tidy(axis, grid="y")
     axes[0].set_ylabel("loss", color=INK, fontsize=10)
     handles = [legend_handle(looks[name], name) for name in curves]

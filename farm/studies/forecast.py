@@ -15,7 +15,7 @@ from farm.base.types import RISK_LEVELS, Dataset, Floats, Inputs, Windows
 from farm.calibration.calibrator import AnyCalibrator, require_rows, taught
 from farm.data.features import FEATURE_SETS, ROLLING, daily_features, expand
 from farm.data.panel import Panel
-from farm.data.splits import Chronological, NextStep
+from farm.data.splits import Calibrated, Chronological, NextStep
 from farm.data.windows import next_step_dataset, next_window
 from farm.evaluation.distribution import log_score, pit
 from farm.evaluation.metric import evaluate, metric_name
@@ -23,6 +23,7 @@ from farm.evaluation.probes import channel_groups, probe
 from farm.evaluation.regimes import volatile_quarter
 from farm.evaluation.value_at_risk import risk_scores
 from farm.models.pretrained import LEAK, Pretrained
+from farm.models.refitted import Refitted
 from farm.studies.study import STUDIES, Ahead, Evaluation
 
 
@@ -58,10 +59,11 @@ class ForecastStudy(Ahead):
 
     @model_validator(mode="after")
     def _calibrators_have_a_block(self) -> Self:
-        if self.calibrators and isinstance(self.split, Chronological):
+        if self.calibrators and not isinstance(self.split, Calibrated):
             raise UserError(
-                f"study forecast: got the calibrator {self.calibrators[0].name} with the split chronological,"
-                " expected one with a calibration block: set study.split.name to calibrated"
+                f"study forecast: got the calibrator {self.calibrators[0].name} with the split"
+                f" {self.split.name}, expected one with a calibration block: set study.split.name to"
+                " calibrated"
             )
         return self
 
@@ -139,7 +141,8 @@ class ForecastStudy(Ahead):
             risk = risk_scores(forecast, truth)
             scores |= {metric_name("risk", part, name): value for name, value in risk.items()}
             arrays[f"pit/{part}"] = pit(forecast, truth)
-        pretrained = isinstance(model, Pretrained)  # it reads the series alone, so it relies on no feature
+        one = model.fits[-1] if isinstance(model, Refitted) else model
+        pretrained = isinstance(one, Pretrained)  # it reads the series alone, so it relies on no feature
         groups = {} if pretrained else channel_groups(test.features, data.inputs.lookback)
         probed, tags = probe(model, test, forecasts[""], groups, self.believable)
         tags |= {"may have seen the test days": LEAK} if pretrained else {}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from farm.base.config import Config
@@ -99,7 +101,7 @@ def reproducible(seed: int) -> Iterator[None]:
     before = np.random.get_state(), random.getstate()  # noqa: NPY002  (third parties draw from it)
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1), torch.random.fork_rng():
+        with _pools(len(sys.modules)).limit(limits=1), torch.random.fork_rng():
             torch.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             random.seed(seed)
@@ -108,6 +110,12 @@ def reproducible(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
         np.random.set_state(before[0])  # noqa: NPY002
         random.setstate(before[1])
+
+
+@lru_cache(maxsize=1)
+def _pools(modules: int) -> ThreadpoolController:
+    """Find the libraries that have threads of their own, anew when a module has been imported since."""
+    return ThreadpoolController()
 
 
 def fit(

@@ -154,6 +154,7 @@ def test_artifacts_lie_in_results_and_on_the_sweeps_run(client: MlflowClient, fo
         "evaluations.csv",
         "metrics.csv",
         "report.html",
+        "verdict.txt",
     }
     for run in runs(client, "sweep"):
         logged = {file.path for file in client.list_artifacts(run.info.run_id)}

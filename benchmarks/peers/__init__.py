@@ -1,0 +1,1 @@
+"""What the farm is measured against; nothing of the farm imports it."""
