@@ -1,6 +1,7 @@
 """One small sweep that several tests look at."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -79,8 +80,12 @@ def _server(command: list[str], health: str, folder: Path) -> Iterator[str]:
                 time.sleep(0.5)
         yield address
     finally:
-        os.killpg(process.pid, 15)  # with the workers it started
-        process.wait(timeout=60)
+        os.killpg(process.pid, signal.SIGTERM)  # with the workers it started
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.fixture(scope="session")
