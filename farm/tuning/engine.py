@@ -70,6 +70,8 @@ class Job:
         Signature of the stage that it goes on from; ``""`` if there is none.
     again
         Whether a stage is trained anew although the store may have it.
+    source
+        Which of the sources that `execute` is given it reads.
     """
 
     kind: Literal["trial", "stage", "conclusion"]
@@ -78,6 +80,7 @@ class Job:
     config: TrialConfig
     before: str = ""
     again: bool = False
+    source: int = 0
 
 
 class Supply(Protocol):
@@ -135,7 +138,7 @@ class Event:
 
 def execute(
     supply: Supply,
-    source: Source,
+    sources: Sequence[Source],
     store: Store,
     *,
     on_event: Callable[[Event], None],
@@ -152,8 +155,8 @@ def execute(
     ----------
     supply
         Gives the jobs as workers become free.
-    source
-        The data; a node holds one copy, shared by its workers.
+    sources
+        The data, by the number that a job gives; a node holds one copy, shared by its workers.
     store
         Where the results go; on a cluster, a place that every node reaches.
     on_event
@@ -185,7 +188,9 @@ def execute(
         needs = bundle(resources, address)
         most = concurrency or (room(needs) if address is None else math.inf)
         searcher, callback = _desk(supply, on_event, most)
-        work = tune.with_parameters(_trainable, source=source, root=store.root, keep_every=keep_every)
+        work = tune.with_parameters(
+            _trainable, sources=tuple(sources), root=store.root, keep_every=keep_every
+        )
         tuner = tune.Tuner(
             tune.with_resources(work, needs),
             tune_config=tune.TuneConfig(
@@ -333,7 +338,7 @@ def check_address(address: str) -> None:
         ) from error
 
 
-def _trainable(setting: dict[str, Any], source: Source, root: str, keep_every: float) -> None:
+def _trainable(setting: dict[str, Any], sources: tuple[Source, ...], root: str, keep_every: float) -> None:
     """Do one job in a worker."""
     from ray import tune
 
@@ -345,7 +350,7 @@ def _trainable(setting: dict[str, Any], source: Source, root: str, keep_every: f
     try:
         config = TrialConfig.model_validate_json(setting["config"])
         job = Job(**{**setting, "config": config})
-        _work(job, source, Store(root), report, keep_every)
+        _work(job, sources[job.source], Store(root), report, keep_every)
     except Exception as error:  # noqa: BLE001  (one job's fault must not end the sweep)
         end = {"error": complaint(error)}
     tune.report({**end, "began": began, "left": time.time()})
