@@ -107,7 +107,7 @@ def _left_out(reasons: Mapping[str, str]) -> str:
         f'<tr><td>{escape(name)}</td><td class="wide">{escape(reason)}</td></tr>'
         for name, reason in reasons.items()
     )
-    head = '<tr><th>sweep</th><th><span class="text">why</span></th></tr>'
+    head = '<tr><th>sweep</th><th class="text">why</th></tr>'
     return f'<section><h2>Left out</h2><div class="scroll"><table>{head}{rows}</table></div></section>'
 
 
