@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("hosts.sh")
 NODES = (1, 2, 3)  # the first is the head
 LAPTOP = 4
-CUT = 3  # the host that is lost in the middle of the sweep
 COMMAND = ("ablation", "--quick", "--epochs", "20", "--seeds", "2")
 TRIALS = 2 * (4 * 2 + 7)  # tickers; variants with two seeds, and baselines
 
@@ -221,14 +220,16 @@ class Swept:
         What it printed.
     worked
         The hosts that ran trials.
-    at_cut, noticed
-        Trials that were finished when the host was cut off, and when Ray took it for dead.
+    finished
+        Trials that were in the store when the host was cut off; one more was at work on it.
+    left
+        The hosts that Ray held for alive at the end.
     """
 
     told: str
     worked: set[int]
-    at_cut: int
-    noticed: int
+    finished: int
+    left: int
 
 
 @pytest.fixture(scope="module")
@@ -236,24 +237,27 @@ def swept(cluster: Lab) -> Iterator[Swept]:
     """The sweep, submitted from the laptop; a host is cut off while it is at work on a trial."""
     submit = f"cd {ROOT} && ray submit {cluster.file} farm/sweep.py {shlex.join(COMMAND)}"
     task = cluster.start(LAPTOP, submit)
+    started = time.monotonic()
     worked: set[int] = set()
-
-    def all_work() -> bool:
-        assert task.process.poll() is None, f"it has ended, and only {worked} worked: {task.out.read_text()}"
-        now = _at_work(cluster)
-        worked.update(now)
-        return worked == {*NODES} and CUT in now
-
+    cut = finished = 0
     try:
-        _wait(all_work, "not every host came to run a trial", 600)
-        cluster.hosts("cut", str(CUT))
-        at_cut = cluster.finished()
-        _wait(lambda: _active(cluster) < len(NODES), "the lost host is not noticed", 120)
-        noticed = cluster.finished()
-        yield Swept(task.end(), worked, at_cut, noticed)
+        while task.process.poll() is None:
+            now = _at_work(cluster)
+            worked |= now
+            waited = time.monotonic() - started
+            assert waited < 1800, task.out.read_text()
+            # Not before all have worked; but on a machine with much else to do one may be very late.
+            if not cut and now & {*NODES[1:]} and (len(worked) == len(NODES) or waited > 240):
+                cut = max(now)
+                cluster.hosts("cut", str(cut))
+                finished = cluster.finished()
+            time.sleep(0.2)
+        assert cut, f"it has ended, and no host but {worked} worked: {task.out.read_text()}"
+        yield Swept(task.end(), worked, finished, _active(cluster))
     finally:
         task.process.kill()
-        cluster.hosts("heal", str(CUT))
+        if cut:
+            cluster.hosts("heal", str(cut))
 
 
 def test_without_the_token_nobody_joins(cluster: Lab) -> None:
@@ -287,8 +291,9 @@ def test_a_node_with_other_code_is_refused(cluster: Lab) -> None:
 
 def test_every_host_ran_trials_and_none_was_lost_with_a_host(cluster: Lab, swept: Swept) -> None:
     assert swept.worked == {*NODES}
-    assert swept.at_cut <= swept.noticed < TRIALS, "the host was lost too late to matter"
-    assert f"{TRIALS}/{TRIALS} done" in swept.told
+    assert swept.finished < TRIALS
+    assert swept.left == len(NODES) - 1, "Ray has not noticed the loss"
+    assert f"{TRIALS}/{TRIALS}" in re.sub(r"\x1b\[[0-9;]*m", "", swept.told)
     assert "failed:" not in swept.told
     assert cluster.finished() == TRIALS
 
