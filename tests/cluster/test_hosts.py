@@ -220,14 +220,17 @@ class Swept:
         What it printed.
     worked
         The hosts that ran trials.
+    cut
+        The host that was cut off while it ran a trial.
     finished
-        Trials that were in the store when the host was cut off; one more was at work on it.
+        Trials that were in the store then.
     left
         The hosts that Ray held for alive at the end.
     """
 
     told: str
     worked: set[int]
+    cut: int
     finished: int
     left: int
 
@@ -253,11 +256,9 @@ def swept(cluster: Lab) -> Iterator[Swept]:
                 finished = cluster.finished()
             time.sleep(0.2)
         assert cut, f"it has ended, and no host but {worked} worked: {task.out.read_text()}"
-        yield Swept(task.end(), worked, finished, _active(cluster))
+        yield Swept(task.end(), worked, cut, finished, _active(cluster))
     finally:
         task.process.kill()
-        if cut:
-            cluster.hosts("heal", str(cut))
 
 
 def test_without_the_token_nobody_joins(cluster: Lab) -> None:
@@ -330,6 +331,7 @@ def test_the_same_command_finds_everything_done(cluster: Lab, swept: Swept) -> N
 
 def test_ray_down_ends_it(cluster: Lab, swept: Swept) -> None:
     cluster.run(LAPTOP, f"cd {ROOT} && ray down -y {cluster.file}")
+    cluster.hosts("heal", str(swept.cut))
     for host in NODES[1:]:
         cluster.run(host, "ray stop", code=None)
     for host in NODES:
