@@ -130,7 +130,7 @@ def main() -> None:
         watcher.start()
         execute(
             StageTree(plan.trials, plan.source, store),
-            plan.source,
+            [plan.source],
             store,
             on_event=lambda event: None,
             concurrency=workers,

@@ -80,7 +80,7 @@ def main() -> None:
         plan = idle_plan(given.trials, given.seconds)
         imported = time.time()
         with Path("log.txt").open("w") as log:
-            code = drive(plan, None, runtime, Console(file=log, width=120))
+            code = drive(plan, None, runtime, Console(file=log, width=120)).code
     now = {"at": time.time(), "cpu": time.process_time(), "rss": resident()}
     told = {"trials": len(plan.trials), "code": code, "began": STARTED, "planned": imported}
     json.dump({**told, "ended": now["at"], "cpu": now["cpu"], "steps": steps.rows}, sys.stdout)

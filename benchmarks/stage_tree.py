@@ -127,7 +127,7 @@ def measure(supply: Supply, source: Source, store: Store) -> Clock:
     clock = Clock()
     execute(
         supply,
-        source,
+        [source],
         store,
         on_event=clock.hear,
         concurrency=WORKERS,

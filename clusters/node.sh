@@ -36,19 +36,23 @@ EOF
 start_head() {
   . "$ENVIRONMENT"
   ray stop
-  if ! curl -sf -o /dev/null http://127.0.0.1:5000/health; then
+  if ! healthy; then
     # On loopback alone: it is reached by port forwarding, and only the driver, here, writes to it.
-    setsid nohup mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri "sqlite:///$HOME/mlflow.db" \
-      --artifacts-destination "$HOME/mlartifacts" >"$HOME/mlflow.log" 2>&1 </dev/null &
-    for _ in $(seq 60); do curl -sf -o /dev/null http://127.0.0.1:5000/health && break; sleep 1; done
-    curl -sf -o /dev/null http://127.0.0.1:5000/health || { tail "$HOME/mlflow.log" >&2; exit 1; }
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false setsid nohup mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+      --backend-store-uri "sqlite:///$HOME/mlflow.db" --artifacts-destination "$HOME/mlartifacts" \
+      >"$HOME/mlflow.log" 2>&1 </dev/null &
   fi
   # What runs on the head by ray exec or ray submit joins the cluster, as what is submitted as a job does.
   grep -q RAY_ADDRESS "$ENVIRONMENT" || echo 'export RAY_ADDRESS=${RAY_ADDRESS:-auto}' >>"$ENVIRONMENT"
   unset RAY_ADDRESS
   ulimit -n 65536 || true
   ray start --head --port=6379 --dashboard-host=127.0.0.1 --autoscaling-config="$HOME/ray_bootstrap_config.yaml"
+  for _ in $(seq 300); do healthy && return; sleep 1; done
+  tail "$HOME/mlflow.log" >&2
+  exit 1
 }
+
+healthy() { curl -sf -o /dev/null http://127.0.0.1:5000/health; }
 
 start_worker() {
   . "$ENVIRONMENT"

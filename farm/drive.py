@@ -6,11 +6,12 @@ import math
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -21,7 +22,7 @@ from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
 from farm.base.errors import UserError
 from farm.data.panel import Panel
 from farm.plan import Plan, Trial
-from farm.report.conclusion import conclude
+from farm.report.conclusion import Conclusion, conclude
 from farm.report.dry_run import show_plan, show_search
 from farm.report.marks import looks_of
 from farm.report.note import verdict_note
@@ -55,7 +56,32 @@ class Runtime:
     report_only: bool = False  # tell what is in the store, and run nothing
 
 
-def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Console) -> int:
+@dataclass(frozen=True)
+class Driven:
+    """What became of a sweep.
+
+    Parameters
+    ----------
+    code
+        The exit code: 0, or that trials failed, or that it was interrupted.
+    end
+        What it comes to; None of one that was interrupted or only listed.
+    failures
+        Why trials failed, by their names.
+    """
+
+    code: int
+    end: Conclusion | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def drive(
+    plan: Plan,
+    search: SearchPlan | None,
+    runtime: Runtime,
+    console: Console,
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> Driven:
     """Run what is missing of a sweep, log it and show the verdict.
 
     Parameters
@@ -68,30 +94,26 @@ def drive(plan: Plan, search: SearchPlan | None, runtime: Runtime, console: Cons
         Where and how.
     console
         Where to show it.
-
-    Returns
-    -------
-    int
-        The exit code: 0, or that trials failed, or that it was interrupted.
+    failed
+        Why trials that are not to be tried again failed, by their signatures.
     """
     if runtime.dry_run:
         show_plan(plan, Store(runtime.storage), console)
         if search is not None:
             show_search(search, console)
-        return 0
-    check_uri(runtime.tracking_uri)
-    if runtime.address:
-        check_address(runtime.address)
-        check_for_cluster(runtime.tracking_uri)
+        return Driven(0)
+    check_places(runtime)
     started = time.monotonic()
     with ThreadPoolExecutor(1, "tracking") as desk:  # which logs what is left before it is gone
-        return _drive(_Driver(plan, runtime, console, desk), search, runtime, console, started)
+        driver = _Driver(plan, runtime, console, desk)
+        driver.failures |= {t.name: failed[t.signature] for t in plan.trials if t.signature in failed}
+        return _drive(driver, search, runtime, console, started)
 
 
 def _drive(
     driver: _Driver, search: SearchPlan | None, runtime: Runtime, console: Console, started: float
-) -> int:
-    """Run, tell and log a sweep; give the exit code."""
+) -> Driven:
+    """Run, tell and log a sweep."""
     plan = driver.plan
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     done = driver.execute() if search is None else driver.search(search)
@@ -105,13 +127,28 @@ def _drive(
             f"[yellow]stopped: {len(driver.records)} of {len(driver.plan.trials)} trials are in the store;"
             " the same command goes on from here[/yellow]"
         )
-        return EXIT_INTERRUPTED
-    driver.conclude(search)
+        return Driven(EXIT_INTERRUPTED)
+    end = driver.conclude(search)
     where = driver.page(runtime.tracking_uri)
     if not runtime.tracking_uri.startswith("http"):
         where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}, then {driver.page('http://127.0.0.1:5000')}"
     console.print(f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {where}[/dim]", soft_wrap=True)
-    return EXIT_FAILED_TRIALS if driver.failures and not runtime.report_only else 0
+    code = EXIT_FAILED_TRIALS if driver.failures and not runtime.report_only else 0
+    return Driven(code, end, driver.failures)
+
+
+def check_places(runtime: Runtime) -> None:
+    """See that MLflow and the cluster are there, before anything is run.
+
+    Raises
+    ------
+    UserError
+        If one is not, or a cluster would log to a file of one machine.
+    """
+    check_uri(runtime.tracking_uri)
+    if runtime.address:
+        check_address(runtime.address)
+        check_for_cluster(runtime.tracking_uri)
 
 
 class _Driver:
@@ -181,7 +218,7 @@ class _Driver:
             self._tracking().result()  # what MLflow refuses ends the sweep before Ray is started
             execute(
                 tree,
-                self.plan.source,
+                [self.plan.source],
                 self._store,
                 on_event=self._listener(progress, self.failures),
                 concurrency=self._runtime.concurrency,
@@ -313,7 +350,7 @@ class _Driver:
         self.plan = replace(plan, tried=tuple(tried))
         return True
 
-    def conclude(self, search: SearchPlan | None) -> None:
+    def conclude(self, search: SearchPlan | None) -> Conclusion:
         """Show and log the verdict over what is finished."""
         plan, show = self.plan, self._console.print
         out = Path("results") / plan.name
@@ -369,6 +406,7 @@ class _Driver:
                 tracking.log_search(found.marks, found.metrics)
 
         self._desk.submit(log).result()
+        return end
 
     def page(self, server: str) -> str:
         """Give the page of the verdict under the address of a tracking server."""

@@ -405,6 +405,10 @@ def _scored(
     if history is not None:
         metrics["cost/epochs"] = len(history.epochs)
         metrics["train/best_epoch"] = history.best_epoch
+        if (parts := max(e.parts for e in history.epochs)) > 1:
+            metrics["cost/batch_parts"] = parts
+            note = {"out of memory": f"batches taken in {parts} parts"}
+            evaluation = replace(evaluation, tags={**evaluation.tags, **note})
         last = history.epochs[-1].phase  # losses of different phases do not compare
         metrics["val/best_loss"] = min(e.val_loss for e in history.epochs if e.phase == last)
     defined = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

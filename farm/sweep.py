@@ -22,9 +22,11 @@ from farm.base.search_space import Float, Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
     from farm.drive import Runtime
-    from farm.plan import Options
+    from farm.plan import Options, Plan
+    from farm.space import SearchPlan
     from farm.studies.study import Source
 
+ALL = "all"  # stands for every sweep of search_spaces/
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
@@ -40,7 +42,9 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 # Options of every command that reads the trials of a sweep.
 NameOption = Annotated[
     str | None,
-    typer.Argument(help="A sweep of search_spaces/, or a .py file of your own.", show_default=False),
+    typer.Argument(
+        help="A sweep of search_spaces/, all of them, or a .py file of your own.", show_default=False
+    ),
 ]
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="A small version: few tickers, one seed, few epochs.")
@@ -251,21 +255,42 @@ def start(
 ) -> int:
     """Resolve a sweep and drive it to its verdict; see `farm.drive.drive`."""
     from farm.drive import drive
+
+    console = plain_or_terminal()
+    if name == ALL:
+        return _start_all(asked, (study, data, surface, sampler, objective), runtime, console)
+    declared_name, declared = load_sweep(name, study)
+    source = read_source(declared, data, surface)
+    plan, search = resolve(declared_name, declared, source, asked, sampler, objective)
+    return drive(plan, search, runtime, console).code
+
+
+def resolve(
+    name: str,
+    declared: Sweep,
+    source: Source,
+    asked: Options,
+    sampler: str | None = None,
+    objective: list[str] | None = None,
+) -> tuple[Plan, SearchPlan | None]:
+    """Resolve a sweep into its rows and, if it has one, its search.
+
+    Raises
+    ------
+    UserError
+        See `farm.plan.make_plan` and `farm.space.make_search`.
+    """
     from farm.plan import make_plan
     from farm.space import make_search
 
-    declared_name, declared = load_sweep(name, study)
-    console = plain_or_terminal()
     if declared.search is None:
         for option, given in (("--sampler", sampler), ("--objective", objective)):
             if given:
                 raise UserError(f"{option}: this sweep searches for nothing: leave it out, or run weights")
-        plan = make_plan(declared_name, declared, read_source(declared, data, surface), asked)
-        return drive(plan, None, runtime, console)
+        return make_plan(name, declared, source, asked), None
     # Ranges and the number of configs are the search's; its rows have fixed values alone.
     fixed = {key: value for key, value in asked.settings.items() if not isinstance(value, Float)}
-    options = replace(asked, settings=fixed, samples=None)
-    plan = make_plan(declared_name, declared, read_source(declared, data, surface), options)
+    plan = make_plan(name, declared, source, replace(asked, settings=fixed, samples=None))
     search = make_search(
         plan,
         asked.settings,
@@ -274,7 +299,31 @@ def start(
         samples=asked.samples,
         quick=asked.quick,
     )
-    return drive(plan, search, runtime, console)
+    return plan, search
+
+
+def _start_all(asked: Options, others: tuple[Any, ...], runtime: Runtime, console: Console) -> int:
+    """Resolve every sweep and drive them as one; a sweep that cannot be resolved is told, not fatal."""
+    from farm.drive_all import drive_all
+    from farm.plan import Options
+
+    if asked != Options(quick=asked.quick) or any(others):
+        raise UserError(
+            f"{ALL} runs every sweep as it is declared: of the options that decide trials, only --quick goes"
+            " with it; leave the others out, or name one sweep"
+        )
+    resolved: dict[str, tuple[Plan, SearchPlan | None]] = {}
+    left_out: dict[str, str] = {}
+    sources: dict[tuple[bool, str], Source] = {}  # reading one takes seconds
+    for name, declared in sweeps().items():
+        try:
+            key = (declared.replicate == "surfaces", declared.panel)
+            if key not in sources:
+                sources[key] = read_source(declared)
+            resolved[name] = resolve(name, declared, sources[key], asked)
+        except UserError as error:
+            left_out[name] = str(error)
+    return drive_all(resolved, left_out, runtime, console)
 
 
 def read_source(declared: Sweep, data: Path | None = None, surface: Path | None = None) -> Source:
@@ -366,7 +415,7 @@ def _list_sweeps(console: Console) -> None:
     for known, declared in sweeps().items():
         table.add_row(f"[bold]{known}[/bold]", declared.title)
     console.print(table)
-    console.print("[dim]python -m farm.sweep NAME runs one; --help lists the options[/dim]")
+    console.print("[dim]python -m farm.sweep NAME runs one, all every one; --help lists the options[/dim]")
 
 
 def main() -> None:

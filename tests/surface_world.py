@@ -60,9 +60,9 @@ def record(days: int, seed: int = 0, start: str = "2004-01-01") -> Surfaces:
     return Surfaces(dates, surface.astype(np.float32), extra[:, 0], *grid, "moneyness", "synthetic")
 
 
-def tiny_record() -> Surfaces:
+def tiny_record(seed: int = 0) -> Surfaces:
     """Days for `TINY_STUDY`, before all crises."""
-    return record(260, start="1992-01-01")
+    return record(260, seed, start="1992-01-01")
 
 
 TINY_STUDY = {

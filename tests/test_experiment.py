@@ -10,6 +10,7 @@ from farm.evaluation import checklist
 from farm.evaluation.checklist import Criterion
 from farm.evaluation.stages import Taught
 from farm.experiment import Result, TrialConfig, advance, conclude, run
+from farm.models.heads import HeadedNetwork
 from farm.models.network import Sequences
 from farm.studies.forecast import ForecastStudy
 from farm.training.checkpoint import Checkpoint
@@ -205,3 +206,28 @@ def test_a_trial_without_a_curriculum_is_run_as_before(ar1_panel: Panel, study: 
     for name, value in network.state().items():
         np.testing.assert_array_equal(result.state[f"model.{name}"], value)
     assert result.stages == {}
+
+
+def test_a_gpu_without_room_is_noted_on_the_run(ar1_panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "study": {"name": "forecast", "ticker": "AR", "market": "MKT", "features": "raw"},
+        "model": {"name": "lstm", "hidden_size": 4, "dropout": 0.0},  # which draws by the shape of a part
+        "training": {"epochs": 2, "batch_size": 64},
+    }
+    config = TrialConfig.make(values, "crowded")
+    roomy = run(config, ar1_panel)
+    assert "cost/batch_parts" not in roomy.evaluation.metrics
+    loss = HeadedNetwork.loss
+
+    def crowded(network, batch):
+        if network.training and batch.size > 40:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return loss(network, batch)
+
+    monkeypatch.setattr(HeadedNetwork, "loss", crowded)
+    result = run(config, ar1_panel)
+    assert result.evaluation.metrics["cost/batch_parts"] == 2
+    assert result.evaluation.tags["out of memory"] == "batches taken in 2 parts"
+    assert result.evaluation.metrics["test/rmse"] == pytest.approx(
+        roomy.evaluation.metrics["test/rmse"], rel=1e-3
+    )

@@ -171,11 +171,14 @@ class Resources(_Declaration):
     cpu
         Cores. A trial computes on one thread, so more than one only thins out a node.
     gpu
-        Fraction of a GPU, used only where the cluster has one.
+        Fraction of a GPU, used only where the cluster has one or can launch one.
+    memory
+        Main memory in GiB that a node must have free for it; 0 to leave it uncounted.
     """
 
     cpu: float = Field(default=1.0, gt=0)
     gpu: float = Field(default=0.25, ge=0)
+    memory: float = Field(default=0.0, ge=0)
 
 
 class Sweep(_Declaration):

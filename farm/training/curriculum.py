@@ -17,7 +17,7 @@ from farm.base.config import Config, listed
 from farm.base.errors import UserError
 from farm.base.search_space import Choice, Float, Int
 from farm.base.types import Floats
-from farm.models.network import Sequences
+from farm.models.network import Sequences, on_device
 from farm.models.surface_cvae import Latent, SurfaceCVAE
 from farm.training.checkpoint import Checkpoint
 from farm.training.fit import History, Objective, Report, TrainingConfig, fit
@@ -390,7 +390,7 @@ def teach(
     """
     device = next(network.parameters()).device
     length = stage.phase.days(network.context_days)
-    learnt, held_out = (Sequences(torch.from_numpy(block).to(device), length) for block in (train, val))
+    learnt, held_out = (Sequences(on_device(block, device), length) for block in (train, val))
     return fit(
         network,
         learnt,

@@ -24,6 +24,7 @@ from farm.base.types import Windows
 from farm.models.network import Batch, Network
 from farm.training.checkpoint import Checkpoint, capture, restore
 
+MOST_PARTS = 64  # that a batch is taken in before a GPU without room for it fails the trial
 EVALUATION_BATCH = 1024  # samples of the validation block that are scored together
 
 
@@ -56,13 +57,17 @@ class TrainingConfig(Config):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of a learning curve; losses are means over samples."""
+    """One row of a learning curve; losses are means over samples.
+
+    `parts` is in how many parts its batches were taken at last: more than one where a GPU had no room.
+    """
 
     epoch: int  # counted from 1
     train_loss: float
     val_loss: float
     seconds: float
     phase: str = ""  # of a curriculum; losses of different phases do not compare
+    parts: int = 1
 
 
 Report = Callable[[Epoch], None]
@@ -165,6 +170,8 @@ def fit(
     ------
     FloatingPointError
         If a loss is NaN or infinite; the message has the epoch and the learning rate.
+    OutOfMemoryError
+        Of torch, if a GPU has no room for one of `MOST_PARTS` parts of a batch.
     """
     device = next(network.parameters()).device
     samples, held_out = _on(train, device), _on(val, device)
@@ -181,14 +188,15 @@ def fit(
     while len(epochs) < config.epochs and len(epochs) - best_epoch < config.patience:
         number, started = len(epochs) + 1, time.perf_counter()
         network.begin_epoch(number)
-        train_loss = _one_pass(network, objective, optimizer, samples, config, order)
+        parts = epochs[-1].parts if epochs else 1
+        train_loss, parts = _one_pass(network, objective, optimizer, samples, config, order, parts)
         val_loss = _evaluate(network, objective, held_out, config)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise FloatingPointError(
                 f"the loss is not finite (train {train_loss}, validation {val_loss}) at epoch {number},"
                 f" learning rate {config.learning_rate}"
             )
-        epochs.append(Epoch(number, train_loss, val_loss, time.perf_counter() - started))
+        epochs.append(Epoch(number, train_loss, val_loss, time.perf_counter() - started, parts=parts))
         report(epochs[-1])
         if val_loss < best_loss:
             # state_dict() aliases the live weights, so it must be copied.
@@ -229,15 +237,16 @@ def _one_pass(
     samples: Samples,
     config: TrainingConfig,
     order: torch.Generator,
-) -> float:
-    """Take one step for each batch; give the mean loss over samples.
+    parts: int,
+) -> tuple[float, int]:
+    """Take one step for each batch; give the mean loss over samples, and the parts of the last batch.
 
     A batch that a GPU has no room for is taken in two parts, or four and so on, whose gradients are
     added up, and so are the batches after it.
     """
     network.train()
     device = next(network.parameters()).device
-    total, parts = torch.zeros((), device=device), 1
+    total = torch.zeros((), device=device)
     for rows in torch.split(torch.randperm(samples.size, generator=order).to(device), config.batch_size):
         while True:
             optimizer.zero_grad(set_to_none=True)
@@ -245,13 +254,13 @@ def _one_pass(
                 loss = _gradient(objective, samples, rows, parts, _precision(config, device))
                 break
             except torch.cuda.OutOfMemoryError:
-                if parts >= len(rows):
+                if parts >= min(MOST_PARTS, len(rows)):
                     raise
                 parts *= 2
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
         optimizer.step()
         total += loss * len(rows)
-    return float(total) / samples.size
+    return float(total) / samples.size, parts
 
 
 def _gradient(

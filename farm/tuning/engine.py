@@ -23,7 +23,7 @@ from farm.plan import Trial
 from farm.store import Store
 from farm.studies.study import Source
 from farm.training.fit import Epoch, Report
-from farm.tuning.nodes import check_nodes
+from farm.tuning.nodes import check_nodes, launchable
 
 # Read by Ray when it is imported or started, hence set before.
 _QUIET = {
@@ -45,6 +45,8 @@ WORKER_RETRIES = 4
 LOSSES = 2  # times that a job which Tune gave up, since its workers died, is begun anew
 DIED = "its worker died again and again"
 STORED = "stored"  # key of a job's last result, when what it made is in the store
+
+_RESOURCES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # Ray's words for those of Tune
 
 Kind = Literal["started", "epoch", "finished", "stopped", "failed"]
 
@@ -68,6 +70,8 @@ class Job:
         Signature of the stage that it goes on from; ``""`` if there is none.
     again
         Whether a stage is trained anew although the store may have it.
+    source
+        Which of the sources that `execute` is given it reads.
     """
 
     kind: Literal["trial", "stage", "conclusion"]
@@ -76,6 +80,7 @@ class Job:
     config: TrialConfig
     before: str = ""
     again: bool = False
+    source: int = 0
 
 
 class Supply(Protocol):
@@ -133,7 +138,7 @@ class Event:
 
 def execute(
     supply: Supply,
-    source: Source,
+    sources: Sequence[Source],
     store: Store,
     *,
     on_event: Callable[[Event], None],
@@ -150,8 +155,8 @@ def execute(
     ----------
     supply
         Gives the jobs as workers become free.
-    source
-        The data; a node holds one copy, shared by its workers.
+    sources
+        The data, by the number that a job gives; a node holds one copy, shared by its workers.
     store
         Where the results go; on a cluster, a place that every node reaches.
     on_event
@@ -160,7 +165,7 @@ def execute(
     concurrency
         Most jobs at a time; None for as many as the resources allow.
     resources
-        What a job takes. A GPU is asked for only where the cluster has one.
+        What a job takes; see `bundle`.
     address
         A running Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray on this machine for as
         long as the call lasts.
@@ -170,7 +175,8 @@ def execute(
     Raises
     ------
     UserError
-        If the cluster cannot be reached, or one of its nodes has other code or not this store.
+        If the cluster cannot be reached, one of its nodes has other code or not this store, or none has
+        room for a job.
     """
     if supply.finished:
         return
@@ -179,10 +185,12 @@ def execute(
 
         if address is not None:
             check_nodes(store)
-        needs = bundle(resources)
+        needs = bundle(resources, address)
         most = concurrency or (room(needs) if address is None else math.inf)
         searcher, callback = _desk(supply, on_event, most)
-        work = tune.with_parameters(_trainable, source=source, root=store.root, keep_every=keep_every)
+        work = tune.with_parameters(
+            _trainable, sources=tuple(sources), root=store.root, keep_every=keep_every
+        )
         tuner = tune.Tuner(
             tune.with_resources(work, needs),
             tune_config=tune.TuneConfig(
@@ -231,12 +239,43 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def bundle(resources: Resources) -> dict[str, float]:
-    """Say what a job asks of the cluster that was joined: of a GPU, only where there is one."""
+def bundle(resources: Resources, address: str | None) -> dict[str, float]:
+    """Say what a job asks of the cluster that was joined, in the words of Tune.
+
+    Parameters
+    ----------
+    resources
+        As the sweep declares them. Of a GPU a job asks only where a node has one, or where the
+        autoscaler of a cluster can launch one that has.
+    address
+        That was joined; None for Ray on this machine, which launches nothing.
+
+    Raises
+    ------
+    UserError
+        If no node, up or to come, has room for a job.
+    """
     import ray
 
-    gpu = resources.gpu if ray.cluster_resources().get("GPU", 0) > 0 else 0
-    return {"cpu": resources.cpu, "gpu": gpu}
+    nodes: list[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    to_come = [] if address is None else launchable()
+    with_gpu = any(node.get("GPU", 0) > 0 for node in (*nodes, *to_come))
+    needs = {"cpu": resources.cpu, "gpu": resources.gpu if with_gpu else 0.0}
+    if resources.memory:
+        needs["memory"] = resources.memory * 2**30
+    asked = {_RESOURCES[name]: amount for name, amount in needs.items() if amount}
+    # What a type of node to come has, apart from GPUs, need not be known before one is up.
+    fits = any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes)
+    if not fits and not any(
+        all(node.get(name, 0 if name == "GPU" else math.inf) >= amount for name, amount in asked.items())
+        for node in to_come
+    ):
+        raise UserError(
+            f"resources of a trial: got cpu={resources.cpu:g}, gpu={needs['gpu']:g},"
+            f" memory={resources.memory:g} GiB, and no node of the cluster has as much:"
+            " lower the sweep's Resources(...), or add larger nodes"
+        )
+    return needs
 
 
 def room(needs: Mapping[str, float]) -> int:
@@ -248,7 +287,7 @@ def room(needs: Mapping[str, float]) -> int:
     import ray
 
     has = ray.cluster_resources()
-    return max(1, min(int(has.get(name.upper(), 0.0) / need) for name, need in needs.items() if need > 0))
+    return max(1, min(int(has.get(_RESOURCES[name], 0.0) / need) for name, need in needs.items() if need > 0))
 
 
 def _connect(address: str | None, concurrency: int | None) -> None:
@@ -299,7 +338,7 @@ def check_address(address: str) -> None:
         ) from error
 
 
-def _trainable(setting: dict[str, Any], source: Source, root: str, keep_every: float) -> None:
+def _trainable(setting: dict[str, Any], sources: tuple[Source, ...], root: str, keep_every: float) -> None:
     """Do one job in a worker."""
     from ray import tune
 
@@ -311,7 +350,7 @@ def _trainable(setting: dict[str, Any], source: Source, root: str, keep_every: f
     try:
         config = TrialConfig.model_validate_json(setting["config"])
         job = Job(**{**setting, "config": config})
-        _work(job, source, Store(root), report, keep_every)
+        _work(job, sources[job.source], Store(root), report, keep_every)
     except Exception as error:  # noqa: BLE001  (one job's fault must not end the sweep)
         end = {"error": complaint(error)}
     tune.report({**end, "began": began, "left": time.time()})

@@ -9,12 +9,15 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import farm
+import yaml
+
 from farm.base.errors import UserError
 from farm.store import Store
 
 # What numbers depend on. Ray compares its own version when a node joins.
 _PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "statsmodels", "arch", "torch", "pydantic")
+_CODE = Path(__file__).parents[1]  # not farm.__file__: beside a folder named farm there is none
+BOOTSTRAP = "~/ray_bootstrap_config.yaml"  # where `ray up` leaves the cluster file on the head
 _PATIENCE = 120.0  # seconds that all nodes together may take to answer: each starts a process
 
 
@@ -24,13 +27,37 @@ def fingerprint() -> dict[str, str]:
 
     The version of torch is compared without what it was built for, such as ``+cpu``.
     """
-    root = Path(farm.__file__).parent
-    digest = hashlib.sha256()
+    root, digest = _CODE, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
     versions = {name: metadata.version(name).partition("+")[0] for name in _PACKAGES}
     return {"farm": digest.hexdigest()[:12], "python": platform.python_version(), **versions}
+
+
+def launchable() -> list[dict[str, float]]:
+    """Give the resources of each type of node that the autoscaler of this cluster may launch.
+
+    Autoscaled clusters begin with a head alone, so what is up says little of what a trial may ask for.
+    Ray's own record of these types is filled by few clusters; the launcher leaves its file on the head,
+    where the driver runs.
+
+    Returns
+    -------
+    list of dict
+        By Ray's names, such as ``{"CPU": 8, "GPU": 1}``; empty where nothing is launched.
+    """
+    from ray._private.state import state
+
+    record = state.get_cluster_config()
+    if record is not None and record.node_group_configs:
+        return [dict(group.resources) for group in record.node_group_configs if group.max_count]
+    try:
+        config = yaml.safe_load(Path(BOOTSTRAP).expanduser().read_text()) or {}
+    except FileNotFoundError:
+        return []
+    types = config.get("available_node_types", {}).values()
+    return [dict(kind.get("resources", {})) for kind in types if kind.get("max_workers", 0)]
 
 
 def objection(

@@ -124,7 +124,7 @@ def search(
             on_event(Event(kind, job, **details, outcomes=outcomes))
 
         parameters = {"source": source, "root": store.root, "objectives": plan.objectives}
-        needs = bundle(resources)
+        needs = bundle(resources, address)
         tune.Tuner(
             tune.with_resources(tune.with_parameters(_trainable, **parameters), needs),
             tune_config=tune.TuneConfig(

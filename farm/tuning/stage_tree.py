@@ -19,6 +19,8 @@ from farm.studies.study import Source
 from farm.training.curriculum import GateMissed
 from farm.tuning.engine import Job, Outcome
 
+Urgency = tuple[bool, int, int]
+
 
 @dataclass
 class Node:
@@ -71,8 +73,9 @@ def stage_nodes(trials: Iterable[Trial], source: Source, store: Store) -> dict[s
 class StageTree:
     """The jobs that trials come to, each as soon as what it goes on from is there.
 
-    Baselines go first, since the others are measured against them; then what has the longest way of
-    epochs still to go, so that the long chains start early; evaluations last.
+    Baselines go first, since the others are measured against them; then the stages that have the longest
+    way of epochs still to go, so that the long chains start early; then other networks, those with most
+    epochs first; evaluations last.
 
     Parameters
     ----------
@@ -92,7 +95,7 @@ class StageTree:
         self._digests = _Digests(source)
         self._taught: dict[str, tuple[Taught, ...]] = {}  # by signature of the last stage
         self._open: dict[str, _Open] = {}  # jobs that have not ended, by signature
-        self._ready: list[tuple[bool, int, int, str]] = []  # a heap of what may be begun
+        self._ready: list[tuple[Urgency, int, str]] = []  # a heap of what may be begun
         self._stopped: list[Outcome] = []
         self._pushed = 0
         for trial in trials:
@@ -103,15 +106,24 @@ class StageTree:
         """See `farm.tuning.engine.Supply`."""
         return not self._open
 
-    def next(self) -> Job | None:
-        """See `farm.tuning.engine.Supply`."""
+    @property
+    def urgency(self) -> Urgency | None:
+        """How urgent the next job is, the least first; None if there is none."""
         while self._ready:
-            *_, signature = heapq.heappop(self._ready)
+            urgency, _, signature = self._ready[0]
             entry = self._open.get(signature)
             if entry is not None and not entry.begun:  # one that gained trials was pushed twice
-                entry.begun = True
-                return entry.named()
+                return urgency
+            heapq.heappop(self._ready)
         return None
+
+    def next(self) -> Job | None:
+        """See `farm.tuning.engine.Supply`."""
+        if self.urgency is None:
+            return None
+        entry = self._open[heapq.heappop(self._ready)[-1]]
+        entry.begun = True
+        return entry.named()
 
     def ended(self, job: Job, error: str) -> list[Outcome]:
         """See `farm.tuning.engine.Supply`; a failed stage fails the trials that go through it, no others."""
@@ -138,7 +150,8 @@ class StageTree:
     def _place(self, trial: Trial) -> None:
         """Put a trial to the job that it needs next."""
         if trial.config.curriculum is None:
-            self._join(trial, _Open(Job("trial", trial.name, trial.signature, trial.config)), 0)
+            epochs = 0 if trial.config.training is None else trial.config.training.epochs
+            self._join(trial, _Open(Job("trial", trial.name, trial.signature, trial.config)), 1, epochs)
             return
         taught: tuple[Taught, ...] = ()
         before = ""
@@ -150,7 +163,7 @@ class StageTree:
                 return
             if len(taught) == len(stages):
                 job = Job("conclusion", trial.name, trial.signature, trial.config, before)
-                self._join(trial, _Open(job, "evaluation"), 0)
+                self._join(trial, _Open(job, "evaluation"), 2, 0)
                 return
             stage = stages[len(taught)]
             signature = trial.config.stage_signature(self._digests.of(trial), stages[: len(taught) + 1])
@@ -158,7 +171,7 @@ class StageTree:
             if not known:
                 job = Job("stage", trial.name, signature, trial.config, before, self._again)
                 remaining = sum(later.phase.epochs for later in stages[len(taught) :])
-                self._join(trial, _Open(job, stage.name), remaining)
+                self._join(trial, _Open(job, stage.name), 0, remaining)
                 return
             before, taught = signature, known
 
@@ -170,13 +183,49 @@ class StageTree:
                 self._taught[signature] = Taught.of(stored)
         return self._taught.get(signature, ())
 
-    def _join(self, trial: Trial, entry: _Open, remaining: int) -> None:
+    def _join(self, trial: Trial, entry: _Open, rank: int, remaining: int) -> None:
         """Let a trial take part in a job, which is as urgent as the longest way after it."""
         entry = self._open.setdefault(entry.job.signature, entry)
         entry.trials.append(trial)
         self._pushed += 1
-        urgency = (trial.role != "baseline", -remaining, self._pushed, entry.job.signature)
-        heapq.heappush(self._ready, urgency)
+        urgency = (trial.role != "baseline", rank, -remaining)
+        heapq.heappush(self._ready, (urgency, self._pushed, entry.job.signature))
+
+
+class Forest:
+    """Trees of trials that read different data, as one supply; the most urgent job of all goes first.
+
+    Parameters
+    ----------
+    trees
+        In the order of the sources that `farm.tuning.engine.execute` is given.
+    """
+
+    def __init__(self, trees: Sequence[StageTree]) -> None:
+        self._trees = trees
+
+    @property
+    def finished(self) -> bool:
+        """See `farm.tuning.engine.Supply`."""
+        return all(tree.finished for tree in self._trees)
+
+    def next(self) -> Job | None:
+        """See `farm.tuning.engine.Supply`."""
+        ready = [(tree.urgency, number) for number, tree in enumerate(self._trees) if tree.urgency]
+        if not ready:
+            return None
+        _, number = min(ready)
+        job = self._trees[number].next()
+        assert job is not None  # it has just said how urgent one is
+        return replace(job, source=number)
+
+    def ended(self, job: Job, error: str) -> list[Outcome]:
+        """See `farm.tuning.engine.Supply`."""
+        return self._trees[job.source].ended(job, error)
+
+    def stopped(self) -> list[Outcome]:
+        """See `StageTree.stopped`."""
+        return [outcome for tree in self._trees for outcome in tree.stopped()]
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Results in a bucket, as moto serves it on loopback, are as good as results on a disk."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -108,3 +110,65 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(bucket: str) -> None:
     with pytest.raises(UserError, match="cannot be used") as caught:
         Store(bucket.format("x").replace("@farm/", "@absent/")).open()
     assert "\n" not in str(caught.value)
+
+
+SWEEP = """
+from farm.base.search_space import Sweep, Variant
+
+
+def row(name: str) -> Variant:
+    return Variant(name=name, values={"model.name": name.replace("-", "_"), "study.features": "feat"})
+
+
+SWEEP = Sweep(
+    title="Three baselines", question="Does ridge beat zero?", common={"study.name": "forecast"},
+    variants=(row("ridge"),), baselines=(row("linear"), row("zero")), references=("linear", "zero"),
+    tickers=("AAPL", "MSFT"), market="SP500", start="2018-01-02", end="2020-11-20",
+)
+"""
+TRIALS = 2 * 3
+
+
+def sweep(folder: Path, storage: str, tracking: str = "mlflow.db") -> str:
+    """Run the sweep in a folder of its own; give what it printed."""
+    folder.mkdir(exist_ok=True)
+    (folder / "three.py").write_text(SWEEP)
+    places = ("--storage", storage, "--tracking-uri", f"sqlite:///{folder / tracking}")
+    done = subprocess.run(
+        [sys.executable, "-m", "farm.sweep", "three.py", *places],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def logged(folder: Path, tracking: str) -> list[str]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / tracking}")
+    experiment = client.get_experiment_by_name("three")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`farm.role` = 'trial'")
+    return [run.data.tags["farm.signature"] for run in runs]
+
+
+@pytest.mark.e2e
+def test_a_sweep_in_a_bucket_resumes_and_is_logged_as_on_a_disk(bucket: str, tmp_path: Path) -> None:
+    far = bucket.format("sweep")
+    assert f"{TRIALS} of {TRIALS} trials to run" in sweep(tmp_path / "far", far)
+    sweep(tmp_path / "near", "farm_store")
+    for name in ("table.csv", "results.csv"):
+        there, here = (pd.read_csv(tmp_path / place / "results/three" / name) for place in ("far", "near"))
+        pd.testing.assert_frame_equal(there, here, check_exact=True)
+    store = Store(far)
+    lost = sorted(store.configs())[0]
+    store._files.delete_file(f"{store._base}/trials/{lost}/{RECORD}")  # torn, as a crash leaves it
+    assert f"1 of {TRIALS} trials to run" in sweep(tmp_path / "far", far)
+    # Elsewhere it trains nothing, and a tracking server that knows nothing hears of everything, once.
+    assert f"all {TRIALS} trials are in the store" in sweep(tmp_path / "other", far, "new.db")
+    for folder, tracking in (("far", "mlflow.db"), ("other", "new.db")):
+        assert sorted(logged(tmp_path / folder, tracking)) == sorted(store.configs())

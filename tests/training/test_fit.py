@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import math
 
@@ -7,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from farm.base.types import Dataset, Forecast, Windows
-from farm.models.network import Batch, ForecastNetwork
+from farm.models.network import Batch, ForecastNetwork, on_device
 from farm.models.recurrent import LSTMConfig
-from farm.training.fit import Epoch, TrainingConfig, fit, reproducible
+from farm.training.fit import MOST_PARTS, Epoch, TrainingConfig, _precision, fit, reproducible
 
 
 class Slope(ForecastNetwork):
@@ -154,3 +155,99 @@ def test_reports_each_epoch_once(dataset: Dataset) -> None:
     assert tuple(seen) == history.epochs
     assert [epoch.epoch for epoch in seen] == [1, 2, 3]
     assert all(math.isfinite(epoch.train_loss) and epoch.seconds > 0 for epoch in seen)
+
+
+class Crowded(Slope):
+    """A network on a device that has room for so many samples at a time."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.refused = 0
+
+    def loss(self, batch: Batch) -> Tensor:
+        if self.training and batch.size > self.room:
+            self.refused += 1
+            raise torch.cuda.OutOfMemoryError("no room")
+        return super().loss(batch)
+
+
+def test_a_batch_without_room_is_halved_and_the_run_says_so() -> None:
+    x = np.random.default_rng(0).normal(size=256)
+    train, val = block(x, 1.0), block(x[:32], 1.0)
+    config = TrainingConfig(epochs=3, learning_rate=0.05, batch_size=64)
+    roomy, crowded = Crowded(64), Crowded(20)
+    one, other = (fit(network, train, val, config, seed=0) for network in (roomy, crowded))
+    assert [epoch.parts for epoch in one.epochs] == [1, 1, 1]
+    assert [epoch.parts for epoch in other.epochs] == [4, 4, 4]
+    assert crowded.refused == 2, "once it is known, no later batch or epoch tries what has no room"
+    assert float(crowded.w.detach()) == pytest.approx(float(roomy.w.detach()), rel=1e-5)
+    for a, b in zip(one.epochs, other.epochs, strict=True):
+        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5)
+
+
+def test_halving_has_a_limit() -> None:
+    x = np.random.default_rng(0).normal(size=512)
+    network = Crowded(3)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        fit(network, block(x, 1.0), block(x, 1.0), TrainingConfig(epochs=1, batch_size=512), seed=0)
+    assert network.refused == 1 + int(math.log2(MOST_PARTS))
+
+
+def test_a_gpu_computes_in_bfloat16_where_the_config_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, torch.dtype, bool]] = []
+
+    def autocast(kind: str, dtype: torch.dtype, enabled: bool) -> contextlib.nullcontext[None]:
+        asked.append((kind, dtype, enabled))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch, "autocast", autocast)
+    for mixed in (False, True):
+        for kind in ("cpu", "cuda"):
+            _precision(TrainingConfig(mixed_precision=mixed), torch.device(kind))
+    assert [enabled for *_, enabled in asked] == [False, False, False, True]
+    assert asked[-1] == ("cuda", torch.bfloat16, True)
+
+
+def test_training_survives_bfloat16(monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> None:
+    """What autocast does on a GPU it does on a CPU too, if told: weights stay float32, and it learns."""
+    mixed = []
+
+    def on_cpu(config: TrainingConfig, device: torch.device) -> torch.autocast:
+        mixed.append(config.mixed_precision)
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.mixed_precision)
+
+    monkeypatch.setattr("farm.training.fit._precision", on_cpu)
+    losses = []
+    for enabled in (False, True):
+        with reproducible(0):
+            network = LSTMConfig(hidden_size=8, num_layers=1).build(dataset.inputs)
+            config = TrainingConfig(epochs=3, mixed_precision=enabled)
+            losses.append(fit(network, dataset.train, dataset.val, config, seed=0).epochs[-1].val_loss)
+        assert {weight.dtype for weight in network.parameters()} == {torch.float32}
+    assert any(mixed)
+    assert losses[0] != losses[1], "bfloat16 rounds"
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_blocks_go_to_a_gpu_from_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    to = Tensor.to
+
+    def pin(tensor: Tensor) -> Tensor:
+        steps.append("pinned")
+        assert tensor.is_contiguous(), "only what is contiguous can be pinned"
+        return tensor
+
+    def moved(tensor: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
+        steps.append(f"to {device} {'beside' if non_blocking else 'waiting'}")
+        return to(tensor, "cpu")
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    monkeypatch.setattr(Tensor, "to", moved)
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)[:, 1:]  # strided, as windows are
+    np.testing.assert_array_equal(on_device(values, torch.device("cuda")).numpy(), values)
+    assert steps == ["pinned", "to cuda beside"]
+    steps.clear()
+    on_device(values, torch.device("cpu"))
+    assert steps == ["to cpu waiting"], "a CPU has nothing to copy"

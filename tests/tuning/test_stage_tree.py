@@ -13,7 +13,7 @@ from farm.plan import Trial
 from farm.report.dry_run import show_plan
 from farm.store import CHECKPOINT, PROGRESS, STAGE, Store
 from farm.tuning.engine import Job, Outcome, _work
-from farm.tuning.stage_tree import StageTree, stage_nodes
+from farm.tuning.stage_tree import Forest, StageTree, stage_nodes
 from tests.surface_world import TINY_STUDY, tiny_record, tiny_trial
 
 SOURCE = tiny_record()
@@ -249,3 +249,25 @@ def test_the_nodes_and_both_totals(store: Store, capsys: pytest.CaptureFixture[s
     assert "32 epochs from scratch, 14 as a tree (2.29 times fewer), 4 of them in the store" in text
     assert text.count("phase 4: 2 epochs") == 4
     assert "8 trials" in text
+
+
+def test_of_several_trees_the_most_urgent_job_goes_first(store: Store) -> None:
+    """Baselines, then the longest chain, whichever data it reads; each job says which that is."""
+    deeper = tiny_record(seed=1)
+    long, short = trial("1234"), trial("14")
+    other = Trial("long", "variant", "other", long.config, long.config.signature(deeper))
+    trees = [StageTree([short], SOURCE, store), StageTree([other, baseline()], deeper, store)]
+    forest = Forest(trees)
+    first, second, third = forest.next(), forest.next(), forest.next()
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert [job.source for job in (first, second, third)] == [1, 1, 0]
+    assert first.kind == "trial"
+    assert second.signature != third.signature, "the same stage on other data is another one"
+    assert forest.next() is None
+    assert not forest.finished
+    assert [outcome.trial.row for outcome in forest.ended(first, "")] == ["random-walk"]
+    assert [outcome.trial.row for outcome in forest.ended(third, "RuntimeError: planned")] == ["14"]
+    assert [outcome.trial.row for outcome in forest.ended(second, "RuntimeError: planned")] == ["long"]
+    assert forest.finished
