@@ -15,7 +15,8 @@ from farm.sweep import load_sweep, read_source, sweeps
 DECLARED = [
     (name, study)
     for name in sweeps()
-    for study in getattr(importlib.import_module(f"search_spaces.{name}"), "STUDIES", {})
+    for study, declared in getattr(importlib.import_module(f"search_spaces.{name}"), "STUDIES", {}).items()
+    if declared.search is not None
 ]
 
 
