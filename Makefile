@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check cluster ui study bench docs lock
+.PHONY: help venv ablation test check browser cluster ui study bench docs lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ check: venv  ## lint, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+browser: venv  ## look at the MLflow UI and the report page in a browser (chromium on the path)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/e2e
 
 cluster: venv  ## bring a cluster up on this machine's namespaces and lose a host (root, openssh-server, rsync)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster

@@ -14,7 +14,7 @@ from tests.e2e.conftest import Sweep
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
-    pytest.mark.e2e,
+    pytest.mark.browser,
     pytest.mark.skipif(
         CHROMIUM is None, reason="there is no chromium to look with: apt-get install chromium"
     ),
