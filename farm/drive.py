@@ -279,6 +279,7 @@ class _Driver:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
         from farm.tuning.studies import journal_of, tried_so_far
 
+        self._tracking()  # before anything is logged: its one thread cannot wait for itself
         journal = journal_of(self._store, self.plan.name)
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
         if self._runtime.report_only:
