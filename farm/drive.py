@@ -259,7 +259,7 @@ class _Driver:
             progress.finished(trial.name, 1 - on_validation if trial.role == "variant" else None)
             # Baselines go first; a trial that overtook its reference is logged at the end.
             if len(skill) == len(references):
-                self._desk.submit(self._log, trial, record, skill)
+                self._desk.submit(self._log, self._tracking(), trial, record, skill)
 
     def _tracking(self) -> Future[Tracking]:
         """Have MLflow opened, once."""
@@ -268,10 +268,13 @@ class _Driver:
             self._opened = self._desk.submit(Tracking, uri, self.plan, self._colours)
         return self._opened
 
-    def _log(self, trial: Trial, record: Record, skill: dict[str, float]) -> None:
-        """Log a trial, in the thread that does nothing else."""
+    def _log(self, tracking: Future[Tracking], trial: Trial, record: Record, skill: dict[str, float]) -> None:
+        """Log a trial, in the thread that does nothing else.
+
+        That MLflow be opened was asked of the same thread before, which could not wait for itself.
+        """
         try:
-            self._tracking().result().log_trial(trial, record, skill)
+            tracking.result().log_trial(trial, record, skill)
         except UserError as error:  # the trial counts all the same
             self._console.print(str(error), style="yellow", highlight=False, markup=False)
 
@@ -279,7 +282,6 @@ class _Driver:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
         from farm.tuning.studies import journal_of, tried_so_far
 
-        self._tracking()  # before anything is logged: its one thread cannot wait for itself
         journal = journal_of(self._store, self.plan.name)
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
         if self._runtime.report_only:

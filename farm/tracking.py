@@ -118,6 +118,23 @@ def _told() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _fluent(uri: str) -> Iterator[None]:
+    """Have MLflow's functions without a client write to a URI, and leave no trace of it.
+
+    MLflow puts the URI into the environment too, where sweeps that this process starts would read it.
+    """
+    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    try:
+        with _use_tracking_uri(uri):
+            yield
+    finally:
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
 @dataclass(frozen=True)
 class _Logged:
     """What need be known of a trial's run that is there: a sweep may have thousands.
@@ -386,9 +403,7 @@ class Tracking:
         named = " ".join(sorted(trial.signature for trial in trials))
         if self._client.get_run(self.parent).data.tags.get("farm.model") == named:
             return
-        before = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(self._uri)
-        try:
+        with _fluent(self._uri):
             Model.log(
                 None,
                 mlflow.pyfunc,
@@ -404,8 +419,6 @@ class Tracking:
                 # Named, since to infer them would load the model in another process.
                 pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_BY],
             )
-        finally:
-            mlflow.set_tracking_uri(before)
         self._client.set_tag(self.parent, "farm.model", named)
 
     @_told()

@@ -1,5 +1,6 @@
 """Every sweep as one, through the command line, with real Ray and MLflow."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def test_shared_trials_run_once_and_every_sweep_has_its_verdict(run, tmp_path: P
     assert told.count("all 6 trials are in the store") == 3
     assert "lost is left out: unknown ticker 'NOBODY'" in told
     assert len(Store("farm_store").configs()) == DISTINCT
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "what is begun after it logs where it would have"
 
     page = (tmp_path / "results/all/report.html").read_text()
     for name in ("one", "two", "three"):
