@@ -61,7 +61,8 @@ def test_of_this_machine() -> None:
 def test_of_a_cluster_that_was_joined(tmp_path: Path) -> None:
     """The cluster was started without it, as `ray start` does."""
     head = (
-        "import ray, sys; ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address='127.0.0.1');"
+        "import ray, sys;"
+        "ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address='127.0.0.1');"
         "print(ray.get_runtime_context().gcs_address, flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
