@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +25,7 @@ def origin() -> dict[str, str]:
     dict
         ``revision`` of git, with ``+changes`` where tracked files differ from it, and ``lock``, the first
         16 digits of the SHA-256 of ``requirements.lock``, both ``unknown`` outside a checkout; ``python``,
-        ``platform``, and the version of each library that numbers rest on.
+        ``platform``, the version of each library that numbers rest on, and ``gpu`` where there is one.
     """
     lock = _ROOT / "requirements.lock"
     found = {
@@ -38,6 +39,9 @@ def origin() -> dict[str, str]:
             found[library] = version(library)
         except PackageNotFoundError:
             found[library] = UNKNOWN
+    torch = sys.modules.get("torch")  # who has not imported it computes nothing on a GPU
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
     return found
 
 
