@@ -21,7 +21,7 @@ from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Choice, Float, Int
 from farm.base.types import Forecast, Inputs, Latents, Windows
-from farm.models.layers import OrderedQuantiles
+from farm.models.layers import LSTM, OrderedQuantiles
 from farm.models.network import Batch, LatentNetwork, NetworkConfig, Scenario
 from farm.models.objectives import gaussian_kl, kl_penalty, pinball_loss, warm_up
 
@@ -217,9 +217,8 @@ class Cointegration(nn.Module):
         return shift
 
 
-def _lstm(width: int, config: BackfillCVAEConfig) -> nn.LSTM:
-    dropout = config.dropout if config.num_layers > 1 else 0.0
-    return nn.LSTM(width, config.hidden_size, config.num_layers, batch_first=True, dropout=dropout)
+def _lstm(width: int, config: BackfillCVAEConfig) -> LSTM:
+    return LSTM(width, config.hidden_size, config.num_layers, config.dropout)
 
 
 @final

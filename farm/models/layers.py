@@ -29,6 +29,53 @@ class SinusoidalPositions(nn.Module):
         return x + self.table[: x.shape[1]]
 
 
+class LSTM(nn.LSTM):
+    """`torch.nn.LSTM` over (B, T, F), with dropout between its layers, that a seed decides on a GPU too.
+
+    cuDNN draws its dropout from a state that it keeps for the life of the process: no seed sets it and no
+    checkpoint holds it. So on a GPU, while it is taught, each layer is a call and dropout is torch's.
+
+    Parameters
+    ----------
+    width
+        F.
+    hidden_size, num_layers
+        D and the number of layers.
+    dropout
+        Share of a layer's output that is hidden from the next one; without effect with one layer.
+    """
+
+    def __init__(self, width: int, hidden_size: int, num_layers: int, dropout: float) -> None:
+        between = dropout if num_layers > 1 else 0.0
+        super().__init__(width, hidden_size, num_layers, batch_first=True, dropout=between)
+
+    def forward(  # type: ignore[override]  # packed sequences are not for it
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Give the last layer's outputs, (B, T, D), and the last states, each (layers, B, D)."""
+        if x.is_cuda and self.training and self.dropout > 0:
+            return self.layer_by_layer(x, state)
+        out: tuple[Tensor, tuple[Tensor, Tensor]] = super().forward(x, state)
+        return out
+
+    def layer_by_layer(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Compute the same, a layer at a time."""
+        if state is None:
+            zeros = x.new_zeros(self.num_layers, len(x), self.hidden_size)
+            state = zeros, zeros
+        ends = []
+        for k, weights in enumerate(self.all_weights):
+            if k:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+            begin = state[0][k : k + 1], state[1][k : k + 1]
+            x, *end = torch.lstm(x, begin, tuple(weights), self.bias, 1, 0.0, self.training, False, True)
+            ends.append(end)
+        hidden, cell = (torch.cat(part) for part in zip(*ends, strict=True))
+        return x, (hidden, cell)
+
+
 class OrderedQuantiles(nn.Module):
     """Map a summary, (..., D), to quantiles, (..., Q) or (..., K, Q), that cannot cross.
 

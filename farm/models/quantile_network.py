@@ -12,7 +12,7 @@ from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
 from farm.base.types import Inputs
-from farm.models.layers import OrderedQuantiles
+from farm.models.layers import LSTM, OrderedQuantiles
 from farm.models.network import NetworkConfig, QuantileNetwork
 
 
@@ -55,11 +55,10 @@ class DirectQuantiles(QuantileNetwork):
     def __init__(self, config: QuantileNetworkConfig, inputs: Inputs) -> None:
         super().__init__(inputs, config.quantile_levels)
         n_features, layers = len(inputs.features), config.num_layers
-        self.lstm: nn.LSTM | None = None
+        self.lstm: LSTM | None = None
         self.mlp: nn.Sequential | None = None
         if config.encoder == "lstm":
-            between = config.dropout if layers > 1 else 0.0
-            self.lstm = nn.LSTM(n_features, config.hidden_size, layers, batch_first=True, dropout=between)
+            self.lstm = LSTM(n_features, config.hidden_size, layers, config.dropout)
         else:
             widths = [inputs.lookback * n_features, *[config.hidden_size] * layers]
             self.mlp = nn.Sequential(nn.Flatten())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal, final
 
 from jaxtyping import Float as Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from farm.base.model import MODELS
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
 from farm.base.types import Inputs
 from farm.models.heads import HeadedConfig, HeadedNetwork, build_head
+from farm.models.layers import LSTM
 
 
 @component(MODELS)
@@ -48,13 +49,7 @@ class LSTMForecaster(HeadedNetwork):
 
     def __init__(self, config: LSTMConfig, inputs: Inputs) -> None:
         super().__init__(config)
-        self.lstm = nn.LSTM(
-            len(inputs.features),
-            config.hidden_size,
-            config.num_layers,
-            batch_first=True,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,
-        )
+        self.lstm = LSTM(len(inputs.features), config.hidden_size, config.num_layers, config.dropout)
         self.head = build_head(config, config.hidden_size, inputs)
 
     def summary(self, x: Shaped[Tensor, "B T F"]) -> Shaped[Tensor, "B D"]:

@@ -21,7 +21,7 @@ from farm.base.registry import component
 from farm.base.search_space import Choice, Float, Int
 from farm.base.surfaces import SurfaceInputs
 from farm.base.types import Forecast, Inputs
-from farm.models.layers import OrderedQuantiles
+from farm.models.layers import LSTM, OrderedQuantiles
 from farm.models.network import Batch, ForecastNetwork, NetworkConfig
 from farm.models.objectives import butterfly_gap, calendar_gap, gaussian_kl, pinball_costs
 
@@ -266,10 +266,8 @@ class SurfaceCVAE(ForecastNetwork):
         for name, value in given.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32))
 
-    def _lstm(self, width: int) -> nn.LSTM:
-        config = self.config
-        dropout = config.dropout if config.num_layers > 1 else 0.0
-        return nn.LSTM(width, config.hidden_size, config.num_layers, batch_first=True, dropout=dropout)
+    def _lstm(self, width: int) -> LSTM:
+        return LSTM(width, self.config.hidden_size, self.config.num_layers, self.config.dropout)
 
     def remember(self, context: Shaped[Tensor, "B C F"]) -> Memory:
         """Read a context."""

@@ -4,7 +4,7 @@ import torch
 
 from farm.base.types import Forecast
 from farm.evaluation.intervals import pinball
-from farm.models.layers import OrderedQuantiles
+from farm.models.layers import LSTM, OrderedQuantiles
 from farm.models.objectives import pinball_loss
 
 LEVELS = (0.05, 0.5, 0.95)
@@ -52,3 +52,22 @@ def test_every_quantile_can_be_moved_on_its_own_side():
             moved.append([int(i) for i in torch.nonzero((head(x) - before)[0].abs() > 1e-6)])
             head.linear.bias[output] -= 1
     assert moved == [[0], [0, 1], [0, 1, 2, 3, 4], [3, 4], [4]]
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("taught", [False, True])
+def test_an_lstm_taken_layer_by_layer_is_the_same_lstm(given: bool, taught: bool):
+    """A GPU takes that path while it is taught."""
+    torch.manual_seed(0)
+    lstm = LSTM(5, 7, 3, dropout=0.4).train(taught)
+    x = torch.randn(4, 6, 5)
+    state = (torch.randn(3, 4, 7), torch.randn(3, 4, 7)) if given else None
+    results = []
+    for way in (lstm.forward, lstm.layer_by_layer):
+        torch.manual_seed(1)
+        lstm.zero_grad()
+        out, ends = way(x, state)
+        (out.square().sum() + ends[1].sum()).backward()
+        results.append([out, *ends, *(weight.grad for weight in lstm.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)

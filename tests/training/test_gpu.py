@@ -22,11 +22,11 @@ from tests.surface_world import tiny_record, tiny_trial
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
-def taught(dataset: Dataset, device: str, **training: object) -> list[float]:
+def taught(dataset: Dataset, device: str, dropout: float = 0.0, mixed: bool = False) -> list[float]:
     """Teach a small LSTM on a device; give its validation losses."""
-    config = TrainingConfig(epochs=4, **training)  # type: ignore[arg-type]
+    config = TrainingConfig(epochs=4, mixed_precision=mixed)
     with reproducible(0):
-        network = LSTMConfig(hidden_size=16, num_layers=1).build(dataset.inputs).to(device)
+        network = LSTMConfig(hidden_size=16, dropout=dropout).build(dataset.inputs).to(device)
         return [epoch.val_loss for epoch in fit(network, dataset.train, dataset.val, config, seed=0).epochs]
 
 
@@ -35,11 +35,11 @@ def test_learns_as_on_a_cpu(dataset: Dataset) -> None:
 
 
 def test_equal_seeds_give_equal_bits(dataset: Dataset) -> None:
-    assert taught(dataset, "cuda") == taught(dataset, "cuda")
+    assert taught(dataset, "cuda", 0.3) == taught(dataset, "cuda", 0.3)
 
 
 def test_mixed_precision_rounds_and_learns(dataset: Dataset) -> None:
-    mixed, full = taught(dataset, "cuda", mixed_precision=True), taught(dataset, "cuda")
+    mixed, full = taught(dataset, "cuda", mixed=True), taught(dataset, "cuda")
     assert mixed != full
     assert mixed == pytest.approx(full, rel=0.05)
 
@@ -81,8 +81,7 @@ def test_a_curriculum_goes_on_from_a_checkpoint_to_the_bit() -> None:
     again = advance(config, source, None, device="cuda", resume=Checkpoint.from_bytes(kept[0].to_bytes()))
     assert again.tensors.keys() == first.tensors.keys()
     for name, value in first.tensors.items():
-        if not name.startswith("random/cuda"):
-            assert torch.equal(value, again.tensors[name]), name
+        assert torch.equal(value, again.tensors[name]), name
     assert whole is not None
     assert math.isfinite(conclude(config, source, whole, device="cuda").evaluation.metrics["test/rmse"])
 
