@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
     from farm.training.rollout import DeploymentConfig
 
 LEVELS = (0.05, 0.5, 0.95)
-PIECE = 4_000_000  # numbers that the passes of the samples computed together may hold
+PIECE = 16_000_000  # numbers that the passes of the samples computed together may hold
 ROWS = 50  # samples in a row group of a parquet file
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -304,7 +304,7 @@ def generate_days(
     deployment
         Which days and how.
     samples
-        Paths, S; drawn a few hundred at a time, so that memory is that of the result.
+        Paths, S; drawn about a thousand at a time, on torch's threads, so that memory is that of the result.
     seed
         Equal seeds give equal bits for equal other arguments.
     row

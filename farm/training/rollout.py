@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -246,20 +247,29 @@ def generate(
         The days after the context, (at least `config.generated`, F): z then comes from the posterior
         that has read them, which makes the result an oracle. None for a real generation.
     batch
-        Samples that are computed together.
+        Samples that are computed together, on one of torch's threads; several batches run side by side,
+        to the same bits whatever the number of threads.
 
     Returns
     -------
     Generated
         With S = the samples of `noise`.
     """
-    was_training = network.training
+
+    @torch.no_grad()  # which holds for the thread that it is called in
+    def part(first: int) -> tuple[Tensor, Tensor]:
+        return _generate(network, context, config, noise.take(slice(first, first + batch)), truth)
+
+    was_training, threads = network.training, torch.get_num_threads()
+    firsts = range(0, len(noise.latent), batch)
     network.eval()
-    with torch.no_grad():
-        parts = [
-            _generate(network, context, config, noise.take(slice(first, first + batch)), truth)
-            for first in range(0, len(noise.latent), batch)
-        ]
+    if threads == 1 or len(firsts) == 1 or context.is_cuda:
+        parts = [part(first) for first in firsts]
+    else:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(part, firsts))
+        torch.set_num_threads(threads)
     network.train(was_training)
     paths, bands = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     surface, extras = paths[..., : network.cells], paths[..., network.cells :]

@@ -196,6 +196,22 @@ def test_batched_generation_is_one_at_a_time(config, fields):
     assert not np.allclose(together.samples[0], together.samples[1])
 
 
+def test_threads_change_no_bit():
+    days, inputs = world()
+    net = network(inputs)
+    noise = Noise.draw(9, DEPLOYMENTS[0], 3, seed=1)
+    before, made = torch.get_num_threads(), []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        try:
+            made.append(generate(net, torch.from_numpy(days[:CONTEXT]), DEPLOYMENTS[0], noise, batch=2))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    for name in ("samples", "extra", "passes", "quantiles"):
+        np.testing.assert_array_equal(getattr(made[0], name), getattr(made[1], name))
+
+
 def test_overlaps_are_averaged_by_day():
     days, inputs = world()
     config = DeploymentConfig(days=20, horizon=8, offset=3)
