@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Annotated, Self
 
 import torch
@@ -29,7 +30,7 @@ from farm.models.network import Network
 from farm.models.refitted import Refitted
 from farm.models.surface_cvae import SurfaceCVAE
 from farm.studies.study import AnyStudy, Evaluation, Source
-from farm.training.checkpoint import Checkpoint, capture_taught, restore_taught
+from farm.training.checkpoint import Checkpoint, Progress, capture_taught, restore_taught
 from farm.training.curriculum import CurriculumConfig, Stage, teach
 from farm.training.fit import Epoch, History, Report, TrainingConfig, fit, reproducible
 
@@ -147,47 +148,86 @@ def resolve_device(device: str) -> torch.device:
     )
 
 
+def _fit(
+    network: Network,
+    data: Dataset,
+    training: TrainingConfig,
+    seed: int,
+    report: Report,
+    progress: Progress | None,
+    number: int,
+) -> History:
+    """Teach a network: the fit of that number within its trial."""
+    if progress is None:
+        return fit(network, data.train, data.val, training, seed, report)
+    return fit(
+        network,
+        data.train,
+        data.val,
+        training,
+        seed,
+        report,
+        resume=progress.resume(number),
+        keep=partial(progress.keep, number),
+        keep_every=progress.every,
+        since=progress.kept,
+    )
+
+
 def _teach_members(
     ensemble: Ensemble,
     data: Dataset,
     config: TrialConfig,
     training: TrainingConfig,
     device: torch.device,
-    report: Callable[[Epoch], None],
+    report: Report,
+    progress: Progress | None,
+    number: int,
 ) -> History:
     """Teach each member by itself; give one learning curve after the other, their epochs counted on.
 
     The best epoch is that of the last member.
     """
     epochs: list[Epoch] = []
-
-    def on_epoch(epoch: Epoch) -> None:
-        epochs.append(replace(epoch, epoch=len(epochs) + 1))
-        report(epochs[-1])
-
     for member, seed in zip(ensemble.members, ensemble.seeds(config.seed), strict=True):
         before = len(epochs)
-        history = fit(member.to(device), data.train, data.val, training, seed, on_epoch)
+
+        def on_epoch(epoch: Epoch, before: int = before) -> None:
+            report(replace(epoch, epoch=before + epoch.epoch))
+
+        history = _fit(member.to(device), data, training, seed, on_epoch, progress, number)
+        epochs += [replace(epoch, epoch=before + epoch.epoch) for epoch in history.epochs]
+        number += 1
     return History(tuple(epochs), before + history.best_epoch)
 
 
-def _taught(config: TrialConfig, data: Dataset, device: str, report: Report) -> tuple[Model, History | None]:
-    """Build a model and teach it on one training block."""
+def _taught(
+    config: TrialConfig,
+    data: Dataset,
+    device: str,
+    report: Report,
+    progress: Progress | None,
+    number: int = 0,
+) -> tuple[Model, History | None, int]:
+    """Build a model and teach it on one training block; give the number of the next fit with it."""
     model, history = config.model.build(data.inputs), None
     if isinstance(model, Network):
         assert config.training is not None  # held by TrialConfig
         model.to(resolve_device(device))
-        history = fit(model, data.train, data.val, config.training, config.seed, report)
+        history = _fit(model, data, config.training, config.seed, report, progress, number)
+        number += 1
     elif isinstance(model, Ensemble):
         assert config.training is not None  # held by TrialConfig
-        history = _teach_members(model, data, config, config.training, resolve_device(device), report)
+        where = resolve_device(device)
+        history = _teach_members(model, data, config, config.training, where, report, progress, number)
+        number += len(model.members)
     elif isinstance(model, Estimator):
         model.fit(data.train, data.val)
-    return model, history
+    return model, history, number
 
 
 def _refitted(
-    config: TrialConfig, data: Dataset, device: str, report: Report
+    config: TrialConfig, data: Dataset, device: str, report: Report, progress: Progress | None
 ) -> tuple[Model, History | None]:
     """Teach a model on each window of a walk-forward, from the same seed and nothing of the one before.
 
@@ -195,19 +235,23 @@ def _refitted(
     """
     fits: list[Model] = []
     epochs: list[Epoch] = []
-    best = 0
+    best = number = 0
 
-    for number, window in enumerate(data.refits, start=1):
-        past, phase = len(epochs), f"window {number}"
+    for window, refit in enumerate(data.refits, start=1):
+        past, phase = len(epochs), f"window {window}"
 
-        def on_epoch(epoch: Epoch, past: int = past, phase: str = phase) -> None:
-            epochs.append(replace(epoch, epoch=past + epoch.epoch, phase=phase))
-            report(epochs[-1])
+        def absolute(epoch: Epoch, past: int = past, phase: str = phase) -> Epoch:
+            return replace(epoch, epoch=past + epoch.epoch, phase=phase)
+
+        def on_epoch(epoch: Epoch, absolute: Callable[[Epoch], Epoch] = absolute) -> None:
+            report(absolute(epoch))
 
         with reproducible(config.seed):
-            model, history = _taught(config, window, device, on_epoch)
+            model, history, number = _taught(config, refit, device, on_epoch, progress, number)
         fits.append(model)
-        best = past + history.best_epoch if history is not None else 0
+        if history is not None:
+            epochs += map(absolute, history.epochs)
+            best = past + history.best_epoch
     return Refitted(fits), History(tuple(epochs), best) if epochs else None
 
 
@@ -217,6 +261,7 @@ def run(
     *,
     device: str = "auto",
     report: Report = lambda epoch: None,
+    progress: Progress | None = None,
 ) -> Result:
     """Run one trial: data, fit, forecast of the test block, scores.
 
@@ -232,6 +277,9 @@ def run(
         ``auto``, ``cpu`` or ``cuda``; outside the signature.
     report
         Called after each epoch.
+    progress
+        Where its fits keep checkpoints, and go on from; None to keep none. The stages of a curriculum
+        have `advance` for that.
 
     Returns
     -------
@@ -256,9 +304,12 @@ def run(
     data = config.study.dataset(source)
     started = time.perf_counter()
     with reproducible(config.seed):
-        teach_it = _refitted if data.refits else _taught
-        model, history = teach_it(config, data, device, report)
-        return _scored(config, data, model, history, time.perf_counter() - started)
+        if data.refits:
+            model, history = _refitted(config, data, device, report, progress)
+        else:
+            model, history, _ = _taught(config, data, device, report, progress)
+        seconds = time.perf_counter() - started + (progress.seconds if progress is not None else 0.0)
+        return _scored(config, data, model, history, seconds)
 
 
 def advance(

@@ -30,7 +30,8 @@ from farm.training.fit import Epoch, History
 
 FORECAST, MODEL, RECORD = "forecast.safetensors", "model.safetensors", "result.json"
 FAILURE = "failure.txt"
-CHECKPOINT, PROGRESS, STAGE = "checkpoint.safetensors", "progress.safetensors", "stage.json"
+CHECKPOINT, STAGE = "checkpoint.safetensors", "stage.json"
+PROGRESS = "progress-"  # begins the name of a file that says where a fit stands
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,7 @@ class Store:
         for name, content in files.items():
             self._write(f"{folder}/{name}", content)
         self._write(f"{folder}/{RECORD}", canonical_json(record).encode())
+        self._forget_progress(folder)
 
     def get(self, signature: str) -> Record | None:
         """Read a finished trial; None if there is none, or what is there is torn or not a result."""
@@ -295,8 +297,7 @@ class Store:
         self._files.create_dir(folder, recursive=True)
         self._write(f"{folder}/{CHECKPOINT}", content)
         self._write(f"{folder}/{STAGE}", canonical_json(record).encode())
-        with contextlib.suppress(FileNotFoundError):
-            self._files.delete_file(f"{folder}/{PROGRESS}")
+        self._forget_progress(folder)
 
     def get_stage(self, signature: str) -> Checkpoint | None:
         """Read a finished stage; None if there is none, or what is there is torn."""
@@ -310,18 +311,46 @@ class Store:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def put_progress(self, signature: str, checkpoint: Checkpoint) -> None:
-        """Write where the training of a stage stands, in place of what was there."""
-        folder = f"{self._base}/stages/{signature}"
-        self._files.create_dir(folder, recursive=True)
-        self._write(f"{folder}/{PROGRESS}", checkpoint.to_bytes())
+    def put_progress(self, signature: str, checkpoint: Checkpoint, fit: int | None = None) -> None:
+        """Write where a fit stands, in place of its last checkpoint but one.
 
-    def get_progress(self, signature: str) -> Checkpoint | None:
-        """Read where the training of a stage stood; None if it has not begun, or the file is damaged."""
-        try:
-            return Checkpoint.from_bytes(self._read(f"{self._base}/stages/{signature}/{PROGRESS}"))
-        except (FileNotFoundError, ValueError):
-            return None
+        Parameters
+        ----------
+        signature
+            Of the stage, or of the trial.
+        checkpoint
+            With ``epochs`` in its record.
+        fit
+            Which of the trial's; None for the one of a stage.
+        """
+        folder, place = self._progress(signature, fit)
+        self._files.create_dir(folder, recursive=True)
+        # Two take turns, so that one is whole whatever becomes of the other.
+        turn = len(checkpoint.record["epochs"]) % 2
+        self._write(f"{folder}/{place}{turn}.safetensors", checkpoint.to_bytes())
+
+    def get_progress(self, signature: str, fit: int | None = None) -> Checkpoint | None:
+        """Read where a fit stood: its newest checkpoint that is whole; None if there is none."""
+        folder, place = self._progress(signature, fit)
+        found = []
+        for turn in (0, 1):
+            try:
+                found.append(Checkpoint.from_bytes(self._read(f"{folder}/{place}{turn}.safetensors")))
+            except (FileNotFoundError, ValueError):
+                continue
+        return max(found, key=lambda checkpoint: len(checkpoint.record["epochs"]), default=None)
+
+    def _progress(self, signature: str, fit: int | None) -> tuple[str, str]:
+        """Give the folder of a fit's checkpoints and how their names begin."""
+        kind, part = ("stages", "") if fit is None else ("trials", f"{fit}-")
+        return f"{self._base}/{kind}/{signature}", f"{PROGRESS}{part}"
+
+    def _forget_progress(self, folder: str) -> None:
+        """Delete the checkpoints of what has ended."""
+        for file in self._files.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True)):
+            if file.base_name.startswith(PROGRESS):
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.delete_file(file.path)
 
     def configs(self) -> dict[str, dict[str, Any]]:
         """Give the resolved config of every finished trial, by signature; see `get` for the results."""

@@ -196,7 +196,7 @@ def sweep(
         float,
         typer.Option(
             min=0.0,
-            help="Seconds between two checkpoints of a training phase, which is what a crash costs at most.",
+            help="Seconds between two checkpoints of a trial or phase, which is what a crash costs at most.",
         ),
     ] = 30.0,
 ) -> None:

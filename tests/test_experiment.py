@@ -13,7 +13,7 @@ from farm.experiment import Result, TrialConfig, advance, conclude, run
 from farm.models.heads import HeadedNetwork
 from farm.models.network import Sequences
 from farm.studies.forecast import ForecastStudy
-from farm.training.checkpoint import Checkpoint
+from farm.training.checkpoint import Checkpoint, Progress
 from farm.training.curriculum import GateMissed
 from farm.training.fit import fit, reproducible
 from tests.surface_world import tiny_record, tiny_trial
@@ -116,6 +116,55 @@ def test_what_stops_within_a_stage_and_goes_on_elsewhere_is_equal_to_the_bit(sou
                 assert torch.equal(value, whole.tensors[name]), name
         after = whole
     assert_equal_bits(conclude(config, source, after), alone)
+
+
+def of_networks(ar1_panel: Panel, name: str) -> TrialConfig:
+    """A trial of one fit, of an ensemble's, of a walk-forward's, and of both."""
+    study = {"name": "forecast", "ticker": "AR", "market": "MKT", "features": "feat", "lookback": 5}
+    model = {"name": "lstm", "hidden_size": 4, "num_layers": 2, "dropout": 0.3}
+    if "walk" in name:
+        study["split"] = {"name": "walk_forward", "windows": 2}
+    if "ensemble" in name:
+        model |= {"head": "student_t", "members": 2}
+    return TrialConfig.make(
+        {"study": study, "model": model, "training": {"epochs": 3, "patience": 1}, "seed": 2}, "trial"
+    )
+
+
+@pytest.mark.parametrize("name", ["one", "ensemble", "walk", "walk, ensemble"])
+def test_a_killed_trial_goes_on_from_any_checkpoint_to_the_bit(ar1_panel: Panel, name: str) -> None:
+    config = of_networks(ar1_panel, name)
+    whole = run(config, ar1_panel)
+    moments: list[dict[int, Checkpoint]] = [{}]
+
+    def save(number: int, checkpoint: Checkpoint) -> None:
+        moments.append({**moments[-1], number: checkpoint})
+
+    assert_equal_bits(run(config, ar1_panel, progress=Progress(lambda number: None, save, 0.0)), whole)
+    assert len(moments) == 1 + len(whole.history.epochs)
+    for done, moment in enumerate(moments):
+        seen: list[int] = []
+        left = {number: elsewhere(checkpoint) for number, checkpoint in moment.items()}
+        again = run(
+            config,
+            ar1_panel,
+            report=lambda epoch, seen=seen: seen.append(epoch.epoch),
+            progress=Progress(left.get, lambda number, checkpoint: None, 0.0),
+        )
+        assert_equal_bits(again, whole)
+        assert seen == list(range(done + 1, len(whole.history.epochs) + 1)), (
+            "only what was missing is trained"
+        )
+
+
+def test_the_interval_counts_over_all_fits(ar1_panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits that are shorter than the interval are kept all the same, once it has passed."""
+    clock = iter(range(10_000))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    config, kept = of_networks(ar1_panel, "walk, ensemble"), []
+    run(config, ar1_panel, progress=Progress(lambda number: None, lambda n, c: kept.append(n), 4.0, kept=0.0))
+    assert len(set(kept)) > 1
+    assert 0 < len(kept) < len(run(config, ar1_panel).history.epochs)
 
 
 def test_trials_that_begin_alike_share_the_beginning_to_the_bit(source) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,43 @@ class Checkpoint:
             for name, value in self.tensors.items()
             if name.startswith(prefix)
         }
+
+
+@dataclass
+class Progress:
+    """Where the fits of one trial keep their checkpoints, so that a trial that was killed goes on.
+
+    Parameters
+    ----------
+    load
+        Given the number of a fit, counted from 0, gives its last checkpoint; None if it has none.
+    save
+        Keeps the checkpoint of a fit.
+    every
+        Seconds that pass at least between two of them, over all fits.
+    kept
+        When one was kept last, seconds of the monotonic clock.
+    seconds
+        That earlier runs have spent on the epochs gone on from.
+    """
+
+    load: Callable[[int], Checkpoint | None]
+    save: Callable[[int, Checkpoint], None]
+    every: float
+    kept: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+    def resume(self, number: int) -> Checkpoint | None:
+        """Give what a fit goes on from, and count what it has cost."""
+        checkpoint = self.load(number)
+        if checkpoint is not None:
+            self.seconds += sum(epoch["seconds"] for epoch in checkpoint.record["epochs"])
+        return checkpoint
+
+    def keep(self, number: int, checkpoint: Checkpoint) -> None:
+        """Keep where a fit stands."""
+        self.save(number, checkpoint)
+        self.kept = time.monotonic()
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

@@ -135,6 +135,7 @@ def fit(
     resume: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] | None = None,
     keep_every: float = 0.0,
+    since: float | None = None,
 ) -> History:
     """Teach a network and leave in it the weights of its best epoch.
 
@@ -160,6 +161,8 @@ def fit(
         Called after an epoch with where training stands.
     keep_every
         Seconds that pass at least between two such calls.
+    since
+        When the last one was, on the monotonic clock; None for now.
 
     Returns
     -------
@@ -184,7 +187,7 @@ def fit(
         best_state = restore(resume, network, optimizer, order)
         epochs = [Epoch(**epoch) for epoch in resume.record["epochs"]]
         best_loss, best_epoch = resume.record["best_loss"], resume.record["best_epoch"]
-    kept = time.monotonic()
+    kept = time.monotonic() if since is None else since
     while len(epochs) < config.epochs and len(epochs) - best_epoch < config.patience:
         number, started = len(epochs) + 1, time.perf_counter()
         network.begin_epoch(number)

@@ -22,6 +22,7 @@ from farm.experiment import TrialConfig, advance, conclude, run
 from farm.plan import Trial
 from farm.store import Store
 from farm.studies.study import Source
+from farm.training.checkpoint import Progress
 from farm.training.fit import Epoch, Report
 from farm.tuning.nodes import check_nodes, launchable
 
@@ -168,7 +169,7 @@ def execute(
         Where the results go; on a cluster, a place that every node reaches.
     on_event
         Told, on the driver, what happens. A job that raises is told as failed and not tried again:
-        it would raise again. One whose worker dies is, from its last checkpoint if it is a stage.
+        it would raise again. One whose worker dies is, from its last checkpoint.
     concurrency
         Most jobs at a time; None for as many as the resources allow.
     resources
@@ -177,7 +178,7 @@ def execute(
         A running Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray on this machine for as
         long as the call lasts.
     keep_every
-        Seconds between two checkpoints within a stage: what a worker's death costs at most.
+        Seconds between two checkpoints of a stage or trial: what a worker's death costs at most.
 
     Raises
     ------
@@ -373,7 +374,12 @@ def complaint(error: Exception) -> str:
 def _work(job: Job, source: Source, store: Store, report: Report, keep_every: float) -> None:
     """Do a job and put what it made into the store."""
     if job.kind == "trial":
-        store.put(job.signature, job.config, run(job.config, source, report=report))
+        progress = Progress(
+            lambda fit: store.get_progress(job.signature, fit),
+            lambda fit, checkpoint: store.put_progress(job.signature, checkpoint, fit),
+            keep_every,
+        )
+        store.put(job.signature, job.config, run(job.config, source, report=report, progress=progress))
         return
     before = store.get_stage(job.before) if job.before else None
     if job.before and before is None:

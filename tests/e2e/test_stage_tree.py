@@ -123,7 +123,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 def progress(folder: Path) -> tuple[Path, list[dict]] | None:
     """Find a stage that has been checkpointed a few times, and the epochs it has kept."""
-    for path in folder.glob(f"farm_store/stages/*/{PROGRESS}"):
+    for path in folder.glob(f"farm_store/stages/*/{PROGRESS}*"):
         try:
             epochs = Checkpoint.from_bytes(path.read_bytes()).record["epochs"]
         except (FileNotFoundError, ValueError):

@@ -1,5 +1,6 @@
 """The tree's order and bookkeeping, its jobs done one after the other in this process."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,7 +184,7 @@ def test_an_interrupted_stage_goes_on_from_its_last_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         _work(job, SOURCE, store, killed, 0.0)
     folder = Path(store.root) / "stages" / job.signature
-    assert [path.name for path in folder.iterdir()] == [PROGRESS]
+    assert {path.name for path in folder.iterdir()} == {f"{PROGRESS}{turn}.safetensors" for turn in (0, 1)}
     seen = []
     _work(job, SOURCE, store, lambda epoch: seen.append(epoch.epoch), 0.0)
     assert seen == [3, 4], "the third epoch was not kept"
@@ -191,11 +192,32 @@ def test_an_interrupted_stage_goes_on_from_its_last_checkpoint(
     weights = store.get_stage(job.signature).under("weights/")
     for name, value in weights.items():
         np.testing.assert_array_equal(value.numpy(), alone.state[f"model.{name}"], err_msg=name)
-    (folder / PROGRESS).write_bytes(b"torn")
+    for turn in (0, 1):
+        (folder / f"{PROGRESS}{turn}.safetensors").write_bytes(b"torn")
     (folder / STAGE).unlink()
     seen.clear()
     _work(job, SOURCE, store, lambda epoch: seen.append(epoch.epoch), 0.0)
-    assert seen == [1, 2, 3, 4], "a damaged file is none"
+    assert seen == [1, 2, 3, 4], "damaged files are none"
+
+
+def test_of_a_torn_checkpoint_the_one_before_is_used(store: Store) -> None:
+    config = tiny_trial("1", phase1={"epochs": 4})
+    job = StageTree([trial("1", config)], SOURCE, store).next()
+    for turn in (0, 1):
+
+        def tear(epoch, turn=turn) -> None:
+            if epoch.epoch == 4:
+                file = Path(store.root) / "stages" / job.signature / f"{PROGRESS}{turn}.safetensors"
+                content = bytearray(file.read_bytes())
+                content[-1] ^= 1
+                file.write_bytes(content)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            _work(job, SOURCE, store, tear, 0.0)
+        left = store.get_progress(job.signature)
+        assert len(left.record["epochs"]) == {0: 3, 1: 2}[turn], "epochs 2 and 3 were kept last"
+        shutil.rmtree(Path(store.root) / "stages")
 
 
 @pytest.fixture
