@@ -40,6 +40,9 @@ from farm.views import address
 if TYPE_CHECKING:
     from farm.tuning.studies import Attempt  # optuna takes half a second, and only a search needs it
 
+# Seconds without logging after MLflow could not be written: each try takes a quarter of a minute to give up.
+SILENCE = 60.0
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -182,6 +185,7 @@ class _Driver:
         self._desk = desk
         self._colours = {row: look.colour for row, look in looks.items()}
         self._opened: Future[Tracking] | None = None
+        self._silent_until = 0.0  # on the monotonic clock
         self._references: dict[str, list[Trial]] = {}  # by ticker
         for trial in plan.trials:
             if trial.row in plan.sweep.references:
@@ -273,10 +277,13 @@ class _Driver:
 
         That MLflow be opened was asked of the same thread before, which could not wait for itself.
         """
+        if time.monotonic() < self._silent_until:
+            return
         try:
             tracking.result().log_trial(trial, record, skill)
-        except UserError as error:  # the trial counts all the same
+        except UserError as error:  # the trial counts all the same, and is logged at the end
             self._console.print(str(error), style="yellow", highlight=False, markup=False)
+            self._silent_until = time.monotonic() + SILENCE
 
     def search(self, search: SearchPlan) -> bool:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""

@@ -138,10 +138,19 @@ def _load_pyfunc(path: str) -> Forecasters:
 
 
 def example(panel: Panel, configs: list[TrialConfig]) -> pd.DataFrame:
-    """Cut the last bars that a request needs out of a panel, dates as text."""
-    studies = [config.study for config in configs if isinstance(config.study, Ahead)]
+    """Cut the last bars that a request needs out of a panel, dates as text.
+
+    What a study reads must end on one day, so bars end with the one that ends first; studies that end
+    on other days than the first one are left out.
+    """
+    ends: dict[np.datetime64, list[Ahead]] = {}
+    for config in configs:
+        if isinstance(study := config.study, Ahead):
+            last = min(panel.bars[name].dates[-1] for name in study.tickers())
+            ends.setdefault(last, []).append(study)
+    end, studies = next(iter(ends.items()))
     tickers = tuple(dict.fromkeys(name for study in studies for name in study.tickers()))
     days = max(study.days_needed for study in studies) + SPARE_DAYS
-    frame = Panel({name: panel.bars[name] for name in tickers}, panel.source).frame()
+    frame = panel.select(tickers, end=str(end)).frame()
     frame = frame.groupby("ticker", sort=False).tail(days).reset_index(drop=True)
     return frame.assign(date=frame["date"].dt.strftime("%Y-%m-%d"))

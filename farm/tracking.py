@@ -187,6 +187,7 @@ class Tracking:
         Of the runs of each row, such as ``"#0173b2"``.
     """
 
+    @_told()
     def __init__(self, uri: str, plan: Plan, colours: Mapping[str, str]) -> None:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

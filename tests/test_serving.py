@@ -104,6 +104,15 @@ def test_the_example_is_enough_and_days_are_text(network, ar1_panel, tmp_path):
     assert len(loaded(tmp_path, NETWORK, network).predict(example)) == 1
 
 
+def test_the_example_ends_where_the_market_does(network, ar1_panel, tmp_path):
+    end = ar1_panel.bars["AR"].dates[-300]
+    shorter = until(ar1_panel, ar1_panel.bars["AR"].dates[-1], MKT=end)
+    (found,) = (
+        loaded(tmp_path, NETWORK, network).predict(serving.example(shorter, [NETWORK])).to_dict("records")
+    )
+    assert found["known_until"] == str(shorter.bars["MKT"].dates[-1])
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
