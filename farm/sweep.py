@@ -420,7 +420,8 @@ def _list_sweeps(console: Console) -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one line and exit code 2."""
-    sys.exit(run(app, "python -m farm.sweep"))
+    script = Path(sys.argv[0]).name == "farm"
+    sys.exit(run(app, "farm" if script else "python -m farm.sweep"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+import farm as farm_package
 from farm.data.door import load_panel
 
 pytestmark = pytest.mark.e2e
@@ -282,3 +283,21 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     assert 8 <= kept < 7 + 8
     again = farm(tmp_path, *command[3:], "--variants", "LSTM-Raw", "--dry-run")
     assert again.stdout.count("yes") == kept
+
+
+def test_the_function_is_the_command(quick: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds the command's trials in the store, so it runs none, and comes to the same verdict."""
+    monkeypatch.chdir(tmp_path)
+    storage = str(quick.folder / "farm_store")
+    outcome = farm_package.run(
+        "ablation", quick=True, settings={"training.epochs": 2}, storage=storage, tracking_uri=quick.uri
+    )
+    told = (quick.folder / "results" / "ablation" / "verdict.txt").read_text()
+    assert outcome.sentence == told.strip()
+    assert outcome.failures == {}
+    stored = pd.read_csv(quick.folder / "results" / "ablation" / "table.csv")
+    assert outcome.table["model"].tolist() == stored["model"].tolist()
+    assert outcome.table["rmse"].to_numpy() == pytest.approx(stored["rmse"].to_numpy(), rel=1e-12)
+    record = farm_package.load(outcome.signatures["LSTM-Raw AAPL seed 0"], storage)
+    mine = outcome.predictions.query("model == 'LSTM-Raw' and ticker == 'AAPL'")
+    assert record.forecast()["predicted"].to_numpy() == pytest.approx(mine["predicted"].to_numpy())
