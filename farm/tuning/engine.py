@@ -304,7 +304,13 @@ def _connect(address: str | None, concurrency: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        ray.init(include_dashboard=False, num_cpus=max(cores, concurrency or 0), **quiet)
+        try:
+            ray.init(include_dashboard=False, num_cpus=max(cores, concurrency or 0), **quiet)
+        except Exception as error:  # Ray raises bare ones if a process of its own dies as it starts
+            raise UserError(
+                f"Ray does not start on this machine ({str(error).strip().splitlines()[0]}): run the same"
+                " command again; if that does not help, see the logs below /tmp/ray/session_latest/logs"
+            ) from error
         return
     check_address(address)
     try:

@@ -30,6 +30,7 @@ TRIALS = 40
 STARTS = 60  # of the command; more are no bad luck any more
 LIMIT = 900.0  # seconds of a round
 EVERY = (3.0, 9.0)  # seconds between two faults
+FIRST = (3.0, 30.0)  # to the first one after a start, which may come before any trial
 SWEEP = """
 from farm.base.search_space import Sweep, Variant
 
@@ -209,7 +210,7 @@ class Chaos:
                 assert time.monotonic() - began < LIMIT, dict(self.said)
                 self.begin()
                 starts += 1
-                following = time.monotonic() + self.rng.uniform(*EVERY)
+                following = time.monotonic() + self.rng.uniform(*FIRST)
                 while self.process.poll() is None:
                     time.sleep(0.1)
                     now = time.monotonic()
