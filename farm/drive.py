@@ -19,7 +19,7 @@ from rich.console import Console
 
 from farm import serving
 from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
-from farm.base.errors import UserError
+from farm.base.errors import UserError, without_credentials
 from farm.data.panel import Panel
 from farm.plan import Plan, Trial
 from farm.report.conclusion import Conclusion, conclude
@@ -55,8 +55,12 @@ class Runtime:
     dry_run: bool
     rerun: bool
     checkpoint_every: float
-    command: str  # that repeats the sweep
+    command: str  # that repeats the sweep; it is told and logged, so passwords are blotted out
     report_only: bool = False  # tell what is in the store, and run nothing
+
+    def __post_init__(self) -> None:
+        """Blot passwords out of the command."""
+        object.__setattr__(self, "command", without_credentials(self.command))
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ def _drive(
     where = driver.page(runtime.tracking_uri)
     if not runtime.tracking_uri.startswith("http"):
         where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}, then {driver.page('http://127.0.0.1:5000')}"
-    console.print(f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {where}[/dim]", soft_wrap=True)
+    told = f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {without_credentials(where)}[/dim]"
+    console.print(told, soft_wrap=True)
     code = EXIT_FAILED_TRIALS if driver.failures and not runtime.report_only else 0
     return Driven(code, end, driver.failures)
 

@@ -8,6 +8,7 @@ completed, which is idempotent, since every metric carries the time at which its
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 import math
@@ -22,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from farm import serving
 from farm.base.errors import UserError
@@ -64,10 +65,15 @@ def check_uri(uri: str) -> None:
         If not.
     """
     parts = urlsplit(uri)
-    shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without user and password
+    login, _, host = parts.netloc.rpartition("@")
+    shown = parts._replace(netloc=host).geturl()
     if parts.scheme in ("http", "https"):
+        asked = urllib.request.Request(f"{shown.rstrip('/')}/health")
+        if login:
+            token = base64.b64encode(unquote(login).encode()).decode()
+            asked.add_header("Authorization", f"Basic {token}")
         try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=8) as answer:
+            with urllib.request.urlopen(asked, timeout=8) as answer:
                 answer.read(64)
         except (OSError, ValueError) as error:
             reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,23 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
+
+
+def without_credentials(text: str) -> str:
+    """Blot out user and password of every address in a text: ``http://***@host``."""
+    return _CREDENTIALS.sub("***@", text)
+
+
 class UserError(Exception):
     """A mistake in what the user gave; shown as one line, exit code 2.
 
-    The message says what was got, what was expected and what to do.
+    The message says what was got, what was expected and what to do. Passwords in addresses are blotted
+    out of it.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_credentials(message))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

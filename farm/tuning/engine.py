@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from farm.base.errors import UserError
+from farm.base.errors import UserError, without_credentials
 from farm.base.search_space import Resources
 from farm.experiment import TrialConfig, advance, conclude, run
 from farm.plan import Trial
@@ -373,7 +373,7 @@ def _trainable(setting: dict[str, Any], sources: tuple[Source, ...], root: str, 
 def complaint(error: Exception) -> str:
     """Put what a job raised into one line."""
     where = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split()) or "no message"
+    text = without_credentials(" ".join(str(error).split())) or "no message"
     return f"{type(error).__name__}: {text} ({where.name}, line {where.lineno})"
 
 
