@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from farm.base.errors import UserError
+from farm.base.errors import NO_SPACE, UserError
 
 PLAIN_WIDTH = 110  # of a log file; a terminal has its own
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -34,6 +34,11 @@ def run(app: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
         return app(arguments, prog_name=name, standalone_mode=False) or 0
     except UserError as error:
         line = str(error)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        where = f" for {error.filename!r}" if error.filename else ""
+        line = f"no space left{where}: what is in the store is kept; make room, and run the same command"
     except typer.Abort:
         return EXIT_INTERRUPTED
     except typer.TyperException as error:

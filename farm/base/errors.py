@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, or a quota
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
 
 

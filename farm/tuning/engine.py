@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from farm.base.errors import UserError, without_credentials
+from farm.base.errors import NO_SPACE, UserError, without_credentials
 from farm.base.search_space import Resources
 from farm.experiment import TrialConfig, advance, conclude, run
 from farm.plan import Trial
@@ -52,6 +52,7 @@ _KEEP_FREED = {
 WORKER_RETRIES = 4
 LOSSES = 2  # times that a job which Tune gave up, since its workers died, is begun anew
 DIED = "its worker died again and again"
+FULL = "the storage is full"
 STORED = "stored"  # key of a job's last result, when what it made is in the store
 
 _RESOURCES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}  # Ray's words for those of Tune
@@ -183,8 +184,8 @@ def execute(
     Raises
     ------
     UserError
-        If the cluster cannot be reached, one of its nodes has other code or not this store, or none has
-        room for a job.
+        If the cluster cannot be reached, one of its nodes has other code or not this store, none has room
+        for a job, or the storage has no room for its result.
     """
     if supply.finished:
         return
@@ -195,7 +196,7 @@ def execute(
             check_nodes(store)
         needs = bundle(resources, address)
         most = concurrency or (room(needs) if address is None else math.inf)
-        searcher, callback = _desk(supply, on_event, most)
+        searcher, callback, full = _desk(supply, on_event, most)
         work = tune.with_parameters(
             _trainable, sources=tuple(sources), root=store.root, keep_every=keep_every
         )
@@ -218,6 +219,11 @@ def execute(
             ),
         )
         tuner.fit()
+        if full():
+            raise UserError(
+                f"storage {store.root!r} is full: what is finished is kept; make room, and the same command"
+                " goes on"
+            )
 
 
 @contextmanager
@@ -366,7 +372,8 @@ def _trainable(setting: dict[str, Any], sources: tuple[Source, ...], root: str, 
         job = Job(**{**setting, "config": config})
         _work(job, sources[job.source], Store(root), report, keep_every)
     except Exception as error:  # noqa: BLE001  (one job's fault must not end the sweep)
-        end = {"error": complaint(error)}
+        full = isinstance(error, OSError) and error.errno in NO_SPACE
+        end = {"error": FULL if full else complaint(error)}
     tune.report({**end, "began": began, "left": time.time()})
 
 
@@ -406,17 +413,24 @@ def _work(job: Job, source: Source, store: Store, report: Report, keep_every: fl
         store.put_stage(job.signature, checkpoint)
 
 
-def _desk(supply: Supply, on_event: Callable[[Event], None], most: float) -> tuple[Any, Any]:
-    """Make what hands jobs to Tune, a searcher, and what hears of them, a callback."""
+def _desk(
+    supply: Supply, on_event: Callable[[Event], None], most: float
+) -> tuple[Any, Any, Callable[[], bool]]:
+    """Make what hands jobs to Tune, a searcher, what hears of them, a callback, and what says: no room.
+
+    Once there is no room for a result no job is begun any more, and those that are lost so are not told
+    as failed.
+    """
     from ray.tune.search import Searcher
 
     jobs: dict[str, Job] = {}  # those that Tune has, by its trial ids
     lost: list[Job] = []
     losses: Counter[str] = Counter()
+    homeless: list[Job] = []  # those whose result had no room
 
     class Desk(Searcher):  # type: ignore[misc]  # ray is not typed
         def suggest(self, trial_id: str) -> Any:
-            if supply.finished:
+            if supply.finished or homeless:
                 return Searcher.FINISHED
             if len(jobs) >= most:
                 return None
@@ -446,10 +460,13 @@ def _desk(supply: Supply, on_event: Callable[[Event], None], most: float) -> tup
             losses[job.signature] += 1
             lost.append(job)
             return
+        if error == FULL:
+            homeless.append(job)
+            return
         times = {name: last.get(name, math.nan) for name in ("began", "left")}
         on_event(Event(kind, job, error=error, outcomes=supply.ended(job, error), **times))
 
-    return Desk(), relay(tell)
+    return Desk(), relay(tell), lambda: bool(homeless)
 
 
 def _in_order() -> Any:

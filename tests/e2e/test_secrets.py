@@ -39,7 +39,7 @@ def test_planted_secrets_are_nowhere(tmp_path: Path, serve) -> None:
     server, work = tmp_path / "server", tmp_path / "work"
     server.mkdir()
     work.mkdir()
-    command = ["server", "--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./artifacts",
+    command = ["server", "--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./art",
                "--workers", "1"]  # fmt: skip
     with serve(command, "health", server) as url:
         uri = url.replace("://", f"://planted-user:{PASSWORD}@")
