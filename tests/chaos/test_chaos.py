@@ -299,7 +299,7 @@ def compare(undisturbed: Path, folder: Path, uri: str) -> None:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("forty").experiment_id
     runs = client.search_runs([experiment], "tags.`farm.role` = 'trial'", max_results=1000)
-    assert Counter(run.data.tags["farm.signature"] for run in runs) == Counter(expected)
+    assert Counter(run.data.tags["farm.signature"] for run in runs) == Counter(list(expected))
     for run in runs:
         assert run.info.status == "FINISHED"
         record = found[run.data.tags["farm.signature"]]

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 
 import farm as farm_package
 from farm.data.door import load_panel
+from tests.e2e.conftest import Sweep
 
 pytestmark = pytest.mark.e2e
 
