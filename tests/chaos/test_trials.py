@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from farm.base.search_space import Resources, Sweep, Variant
@@ -10,14 +11,14 @@ from farm.plan import Options, make_plan
 from farm.store import Store
 from farm.tuning.engine import DIED, LOSSES, WORKER_RETRIES, Event, execute
 from farm.tuning.stage_tree import StageTree
-from tests.chaos.doomed import DoomedPanel
 from tests.conftest import bars_from_returns
 
 pytestmark = pytest.mark.chaos
 
 
 def test_a_trial_that_always_dies_is_given_up_and_the_others_finish(tmp_path: Path) -> None:
-    import numpy as np
+    # Imported here: collected as a module, it would make `doomed` one of the models that contract tests fit.
+    from tests.chaos.doomed import DoomedPanel
 
     rng = np.random.default_rng(0)
     names = ("A", "B", "M")
