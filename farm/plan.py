@@ -340,7 +340,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     Raises
     ------
     UserError
-        If there is no ``=`` or a range is upside down.
+        If there is no ``=``, or a range is upside down or endless.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not value.strip():
@@ -349,12 +349,15 @@ def parse_setting(text: str) -> tuple[str, Any]:
     low, dots, high = value.partition("..")
     if dots:
         try:
-            return key, Float(float(low), float(high))
+            ends = float(low), float(high)
+            if not all(map(math.isfinite, ends)):
+                raise ValueError
+            return key, Float(*ends)
         except ValueError:
             raise UserError(
                 f"--set {key}: got {value!r}, expected a range of numbers such as 1e-4..1e-2"
             ) from None
     try:
         return key, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: a thousand brackets
         return key, value

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,13 +134,34 @@ def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
     return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
 
 
+def sealed(record: dict[str, Any]) -> bytes:
+    """Write a record as JSON whose first field is the checksum of all that follows it."""
+    rest = canonical_json(record)[1:]
+    return f'{{"sha256":"{hashlib.sha256(rest.encode()).hexdigest()}",{rest}'.encode()
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """Read a record back.
+
+    Raises
+    ------
+    ValueError
+        If it is cut short or changed.
+    """
+    found = re.fullmatch(rb'{"sha256":"([0-9a-f]{64})",(.*)', content, re.DOTALL)
+    if not found or hashlib.sha256(found[2]).hexdigest().encode() != found[1]:
+        raise ValueError("the record does not match its checksum")
+    record: dict[str, Any] = json.loads(b"{" + found[2])
+    return record
+
+
 class Store:
     """Results by signature under one root.
 
     A trial is a folder ``trials/SIGNATURE``. Its ``result.json`` is written last and holds the
-    checksums of the other files, so a folder without it, or that disagrees with it, is no result. So
-    is a stage of a curriculum, ``stages/SIGNATURE`` with ``stage.json``; while it is trained, its folder
-    holds where training stands.
+    checksums of the other files and its own, so a folder without it, or that disagrees with it, is
+    no result. So is a stage of a curriculum, ``stages/SIGNATURE`` with ``stage.json``; while it is
+    trained, its folder holds where training stands.
 
     Parameters
     ----------
@@ -237,14 +259,14 @@ class Store:
         self._files.create_dir(folder, recursive=True)
         for name, content in files.items():
             self._write(f"{folder}/{name}", content)
-        self._write(f"{folder}/{RECORD}", canonical_json(record).encode())
+        self._write(f"{folder}/{RECORD}", sealed(record))
         self._forget_progress(folder)
 
     def get(self, signature: str) -> Record | None:
         """Read a finished trial; None if there is none, or what is there is torn or not a result."""
         folder = f"{self._base}/trials/{signature}"
         try:
-            stored = json.loads(self._read(f"{folder}/{RECORD}"))
+            stored = unsealed(self._read(f"{folder}/{RECORD}"))
             content = {name: self._read(f"{folder}/{name}") for name in (FORECAST, MODEL)}
             if any(hashlib.sha256(content[name]).hexdigest() != stored["files"][name] for name in content):
                 return None
@@ -296,14 +318,14 @@ class Store:
         }
         self._files.create_dir(folder, recursive=True)
         self._write(f"{folder}/{CHECKPOINT}", content)
-        self._write(f"{folder}/{STAGE}", canonical_json(record).encode())
+        self._write(f"{folder}/{STAGE}", sealed(record))
         self._forget_progress(folder)
 
     def get_stage(self, signature: str) -> Checkpoint | None:
         """Read a finished stage; None if there is none, or what is there is torn."""
         folder = f"{self._base}/stages/{signature}"
         try:
-            stored = json.loads(self._read(f"{folder}/{STAGE}"))
+            stored = unsealed(self._read(f"{folder}/{STAGE}"))
             content = self._read(f"{folder}/{CHECKPOINT}")
             if hashlib.sha256(content).hexdigest() != stored["files"][CHECKPOINT]:
                 return None
@@ -358,7 +380,7 @@ class Store:
         root = pyarrow.fs.FileSelector(f"{self._base}/trials", allow_not_found=True)
         for folder in self._files.get_file_info(root):
             try:
-                found[folder.base_name] = json.loads(self._read(f"{folder.path}/{RECORD}"))["config"]
+                found[folder.base_name] = unsealed(self._read(f"{folder.path}/{RECORD}"))["config"]
             except (FileNotFoundError, ValueError, KeyError, TypeError):
                 continue  # torn, or not a result
         return found

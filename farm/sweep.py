@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
+import re
 import runpy
 import shlex
 import sys
@@ -17,7 +19,7 @@ from rich.table import Table
 
 import search_spaces
 from farm.base.command_line import PLAIN_WIDTH, run
-from farm.base.errors import UserError, nearest
+from farm.base.errors import UserError, nearest, shown
 from farm.base.search_space import Float, Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
@@ -395,7 +397,12 @@ def _declarations(name: str) -> dict[str, Any]:
         if name not in known:
             raise UserError(f"unknown sweep {name!r}: {nearest(name, known)}")
         return vars(importlib.import_module(f"search_spaces.{name}"))
-    if not Path(name).is_file():
+    if not re.fullmatch(r"\w[\w .-]{0,99}", Path(name).stem):  # results/NAME is made of it
+        raise UserError(
+            f"sweep file {shown(name)}: expected a name of at most 100 letters, digits, spaces, dots, dashes"
+            " and underscores that begins with a letter or digit: rename it"
+        )
+    if not os.path.isfile(name):  # noqa: PTH113  (Path.is_file raises where the folders are too long)
         raise UserError(
             f"sweep file {name!r} does not exist: give the name of a sweep or a .py file that declares SWEEP"
         )
@@ -403,7 +410,7 @@ def _declarations(name: str) -> dict[str, Any]:
         return runpy.run_path(name)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"sweep file {name!r} fails with {reason}: mend the file") from error
 

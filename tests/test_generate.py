@@ -16,7 +16,7 @@ from farm.data.simulate import simulate
 from farm.data.surface import Surfaces, read_surfaces
 from farm.experiment import Result, TrialConfig
 from farm.generate import GeneratedDays, generate_days, restore
-from farm.store import Store
+from farm.store import Store, sealed, unsealed
 from farm.studies.study import Evaluation
 from farm.training.rollout import generate_paths
 
@@ -266,12 +266,14 @@ def test_other_surfaces_are_refused(call, world):
 def test_a_run_of_another_study_is_refused(call, world):
     store = Store(str(world[0] / "store"))
     file = Path(store.root) / "trials" / world[2][WALK] / "result.json"
-    was = file.read_text()
-    file.write_text(was.replace('"name":"surface"', '"name":"forecast"'))
+    was = file.read_bytes()
+    record = unsealed(was)
+    record["config"]["study"]["name"] = "forecast"
+    file.write_bytes(sealed(record))
     try:
         code, _, complaint = call(WALK, "--out", "days.npz")
     finally:
-        file.write_text(was)
+        file.write_bytes(was)
     assert code == 2
     assert "is of the study forecast, expected surface" in complaint
 

@@ -120,7 +120,7 @@ def test_bad_options_end_in_one_line(panel: Panel, options: dict, expected: str)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["hidden_size", "=3", "hidden_size=", "lr=3..1", "lr=a..b"])
+@pytest.mark.parametrize("text", ["hidden_size", "=3", "hidden_size=", "lr=3..1", "lr=a..b", "lr=1..inf"])
 def test_bad_settings_are_refused(text: str) -> None:
     with pytest.raises(UserError):
         parse_setting(text)
@@ -135,6 +135,7 @@ def test_bad_settings_are_refused(text: str) -> None:
         ("a=true", True),
         ("a=feat", "feat"),
         ('a=["x","y"]', ["x", "y"]),
+        ("a=" + 100_000 * "[", 100_000 * "["),
     ],
 )
 def test_settings_are_read_as_json_or_text(text: str, value: object) -> None:
@@ -164,3 +165,24 @@ def test_ranges_and_sweeps_are_checked_when_they_are_made() -> None:
         Sweep(baselines=(row,), references=("a",), **fields)
     with pytest.raises(UserError, match="not among its baselines"):
         Sweep(baselines=(Variant(name="b", values={}),), references=("c",), **fields)
+
+
+@pytest.mark.parametrize(
+    "name", ["..py", "...py", "-x.py", "a\nb.py", f"{'x' * 300}.py", "\0.py", "../x/.py"]
+)
+def test_a_sweep_file_names_a_folder_of_results_and_no_other(name: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="expected a name") as caught:
+        load_sweep(name)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "text", ["raise SystemExit(3)", "import sys; sys.exit()", "1 / 0", "def", "\0", "SWEEP = 3"]
+)
+def test_a_sweep_file_that_fails_is_told_in_one_line(text: str, tmp_path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"mine\.py") as caught:
+        load_sweep(str(path))
+    assert "\n" not in str(caught.value)

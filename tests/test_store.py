@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from farm.base.errors import UserError
 from farm.base.types import RISK_LEVELS, Forecast
 from farm.data.panel import Panel
 from farm.experiment import Result, TrialConfig, run
-from farm.store import FORECAST, MODEL, RECORD, Store
+from farm.store import FORECAST, MODEL, RECORD, Store, sealed, unsealed
 from farm.studies.forecast import ForecastStudy
 
 
@@ -105,12 +106,34 @@ def test_looking_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"files": []}', '{"files": {}, "history": 3}'])
-def test_a_record_that_is_none_is_no_trial(finished, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"files": []}'])
+def test_a_file_that_is_no_record_is_no_trial(finished, tmp_path: Path, content: str) -> None:
     store = Store(str(tmp_path)).open()
     store.put("abc", *finished)
     (tmp_path / "trials" / "abc" / RECORD).write_text(content)
     assert store.get("abc") is None
+    assert store.configs() == {}
+
+
+@pytest.mark.parametrize("record", [{}, {"files": []}, {"files": {}, "history": 3}])
+def test_a_record_of_something_else_is_no_trial(finished, tmp_path: Path, record: dict[str, object]) -> None:
+    store = Store(str(tmp_path)).open()
+    store.put("abc", *finished)
+    (tmp_path / "trials" / "abc" / RECORD).write_bytes(sealed(record))
+    assert store.get("abc") is None
+
+
+def test_a_record_is_json_and_any_change_of_it_is_seen(finished, tmp_path: Path) -> None:
+    store = Store(str(tmp_path)).open()
+    store.put("abc", *finished)
+    path = tmp_path / "trials" / "abc" / RECORD
+    content = path.read_bytes()
+    read = json.loads(content)
+    assert len(read.pop("sha256")) == 64
+    assert read == unsealed(content)
+    for at in range(0, len(content), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert store.get("abc") is None, at
 
 
 def test_lists_the_configs_of_finished_trials_alone(finished, tmp_path: Path) -> None:

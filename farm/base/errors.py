@@ -55,10 +55,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? {listing}" if close else listing
 
 
-def shown(value: object) -> str:
-    """Quote a value for a message, in 40 characters at most."""
+def shown(value: object, most: int = 40) -> str:
+    """Quote a value for a message, in so many characters at most."""
     quoted = repr(value)
-    return quoted if len(quoted) <= 40 else quoted[:36] + "..." + quoted[-1]
+    return quoted if len(quoted) <= most else quoted[: most - 4] + "..." + quoted[-1]
 
 
 def one_line(error: ValidationError, what: str, known: Iterable[str] = ()) -> str:
@@ -86,4 +86,4 @@ def one_line(error: ValidationError, what: str, known: Iterable[str] = ()) -> st
         return f"{what}: {path!r} is missing: give it a value"
     expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     where = f"{what}: {path}" if path else what
-    return f"{where}: got {first['input']!r}, expected {expected}"
+    return f"{where}: got {shown(first['input'], 200)}, expected {expected}"

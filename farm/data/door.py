@@ -141,6 +141,10 @@ def _mistake(source: str, text: str) -> UserError:
     return UserError(textwrap.shorten(f"{source}: {text}", 600, placeholder=" ..."))
 
 
+def _too_much(source: str) -> UserError:
+    return _mistake(source, "got more than 2 GiB, expected less: keep fewer tickers or days, or daily bars")
+
+
 def _bundled(name: str) -> pd.DataFrame:
     """Read a table that ships with the package."""
     with resources.as_file(resources.files("farm.data") / "bundled" / f"{name}.parquet") as path:
@@ -173,9 +177,7 @@ def _read(path: Path) -> pd.DataFrame:
             path.name, f"cannot be read ({reason}), expected a whole, readable file: {give}"
         ) from error
     if max(size, len(content)) > MAX_BYTES:
-        raise _mistake(
-            path.name, "got more than 2 GiB, expected less: keep fewer tickers or days, or daily bars"
-        )
+        raise _too_much(path.name)
     if not content.strip():
         raise _mistake(path.name, f"got an empty file, expected daily bars: {give}")
     try:
@@ -188,10 +190,17 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    """Read parquet; a damaged file is the user's to mend."""
+    """Read parquet; a damaged file is the user's to mend, one that holds too much is not unpacked."""
+    import pyarrow.parquet as pq  # slow to import
+
     try:
         with path.open("rb") as file:  # Arrow's complaint then has no path in it
+            told = pq.ParquetFile(file).metadata
+            if told.num_rows * told.num_columns * 8 > MAX_BYTES:
+                raise _too_much(path.name)
             return pd.read_parquet(file)
+    except UserError:
+        raise
     except Exception as error:  # damage shows anywhere: one flipped byte gave a SyntaxError
         raise _mistake(
             path.name, f"is damaged parquet ({error}), expected a whole file: write it anew"

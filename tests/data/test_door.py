@@ -467,6 +467,17 @@ def test_a_file_that_unpacks_to_too_much(tmp_path, monkeypatch):
         load_panel(path)
 
 
+def test_a_parquet_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.parquet"
+    row = {"date": "2020-01-02", "ticker": "A", **dict.fromkeys(FIELDS, 1.0)}
+    pd.DataFrame(row, index=range(100_000)).to_parquet(path, index=False)
+    monkeypatch.setattr(door, "MAX_BYTES", 100_000)
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(pd, "read_parquet", lambda file: pytest.fail("was unpacked"))
+    with pytest.raises(UserError, match="more than 2 GiB"):
+        load_panel(path)
+
+
 # ---------------------------------------------------------------- whatever the text: a panel or a UserError
 
 
