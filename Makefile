@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check browser chaos cluster ui study bench docs lock
+.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ browser: venv  ## look at the MLflow UI and the report page in a browser (chromi
 
 chaos: venv  ## kill what a sweep is made of, at random, ten times over (FARM_CHAOS_SEED repeats a round)
 	FARM_CHAOS_ROUNDS=$${FARM_CHAOS_ROUNDS:-10} OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/chaos
+
+fuzz: venv  ## ten thousand hostile sweep files, settings, panels, surfaces, checkpoints and stores
+	FARM_FUZZ_EXAMPLES=1250 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_hostile.py
 
 cluster: venv  ## bring a cluster up on this machine's namespaces and lose a host (root, openssh-server, rsync)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster

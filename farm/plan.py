@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from farm.base.config import Config, canonical_json
-from farm.base.errors import UserError, nearest
+from farm.base.errors import UserError, nearest, shown
 from farm.base.model import MODELS
 from farm.base.search_space import Choice, Float, Int, Range, Sweep, Variant
 from farm.base.types import Inputs
@@ -195,9 +195,14 @@ def _trial_config(values: Mapping[str, Any], what: str) -> TrialConfig:
         place = nested
         for part in path:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise UserError(f"{what}: got {key!r} and {part!r} too, expected one of them: leave one out")
         place[last] = value
     training, curriculum = nested.pop("training", {}), nested.pop("curriculum", {})
-    model = MODELS[nested["model"]["name"]]
+    name = nested.get("model", {})
+    if not isinstance(name, dict) or "name" not in name:
+        raise UserError(f"{what}: 'model.name' is missing: give it a value, {nearest('', MODELS)}")
+    model = MODELS[name["name"]]
     if model.trained:
         nested["training"] = TrainingConfig.make(training, f"{what}: training")
     if model.in_phases:
@@ -355,7 +360,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
             return key, Float(*ends)
         except ValueError:
             raise UserError(
-                f"--set {key}: got {value!r}, expected a range of numbers such as 1e-4..1e-2"
+                f"--set {shown(key)}: got {shown(value)}, expected a range of numbers such as 1e-4..1e-2"
             ) from None
     try:
         return key, json.loads(value)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # a full disk, or a quota
+MOST = 2000  # characters of a message
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+@")
 
 
@@ -25,11 +26,16 @@ class UserError(Exception):
     """A mistake in what the user gave; shown as one line, exit code 2.
 
     The message says what was got, what was expected and what to do. Passwords in addresses are blotted
-    out of it.
+    out of it; whatever a file or an option held, it is one line, printable, and not endless.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_credentials(message))
+        message = without_credentials(message)
+        if not message.isprintable():
+            message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+        if len(message) > MOST:
+            message = f"{message[: MOST // 2]} ... {message[-MOST // 2 :]}"
+        super().__init__(message)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

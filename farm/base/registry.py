@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from farm.base.config import Config
-from farm.base.errors import UserError, nearest
+from farm.base.errors import UserError, nearest, shown
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type[Config])
@@ -45,8 +45,8 @@ class Registry(Generic[T]):
         UserError
             If the name is unknown; the message names the closest one.
         """
-        if name not in self._entries:
-            raise UserError(f"unknown {self.kind} {name!r}: {nearest(name, self._entries)}")
+        if not isinstance(name, str) or name not in self._entries:  # a file may hold anything
+            raise UserError(f"unknown {self.kind} {shown(name)}: {nearest(str(name), self._entries)}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -224,7 +224,7 @@ class Sweep(_Declaration):
     Raises
     ------
     UserError
-        If a name is used twice or a reference is not a baseline.
+        If a name is used twice, a reference is not a baseline, or `quick` holds what is none of its keys.
     """
 
     title: str
@@ -253,6 +253,23 @@ class Sweep(_Declaration):
                 f"sweep {self.title!r}: the search sets out from {self.search.variant!r}, which is not"
                 " among its variants; add it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _quick_is_sound(self) -> Self:
+        for key, value in self.quick.items():
+            if key == "tickers":
+                sound = isinstance(value, tuple) and value != () and all(isinstance(t, str) for t in value)
+                expected = "a tuple of names such as ('AAPL', 'MSFT')"
+            elif "." not in key:
+                sound = key in ("seeds", "samples", "top") and type(value) is int and value >= 1
+                expected = "tickers, seeds, samples or top, the last three 1 or more, or a dotted key"
+            else:
+                continue
+            if not sound:
+                raise UserError(
+                    f"sweep {self.title!r}: quick: got {key!r} with {value!r}, expected {expected}: mend it"
+                )
         return self
 
     @model_validator(mode="after")
