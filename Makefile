@@ -1,16 +1,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs lock
+.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs audit lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
-.venv/.installed: requirements.lock pyproject.toml
+# Which build of torch, for the CPU or for CUDA, is the index's business: what it gives must match a hash of
+# the lock, and what the one for CUDA needs beside has a lock of its own.
+PIP := $(BIN)/python -m pip
+LOCKED := $(PIP) install --quiet --require-hashes --no-deps
+.venv/.installed: requirements.lock clusters/cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "got $$($(PYTHON) --version), expected Python 3.11 or later: make venv PYTHON=python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	rm -rf .venv/torch
+	$(PIP) download --quiet --no-deps --dest .venv/torch $$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)
+	{ printf %s .venv/torch/*.whl; sed -n '/^torch==/,/[^\]$$/s/ *\(--hash[^ ]*\).*/ \1/p' requirements.lock | tr -d '\n'; } > .venv/torch/locked
+	$(LOCKED) -r .venv/torch/locked
+	$(LOCKED) -r requirements.lock
+	$(BIN)/python -c 'import sys, importlib.metadata as m; sys.exit(sys.platform == "linux" and any("nvidia" in r for r in m.requires("torch")))' || $(LOCKED) -r clusters/cuda.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	rm -rf .venv/torch
 	touch $@
 
 venv: .venv/.installed  ## make .venv from the pinned lock
@@ -65,14 +75,26 @@ docs: docs/.venv/.installed  ## build the documentation into site/; a warning or
 
 docs/.venv/.installed: docs/requirements.lock
 	test -x docs/.venv/bin/python || $(PYTHON) -m venv docs/.venv
-	docs/.venv/bin/python -m pip install --quiet -r docs/requirements.lock
+	docs/.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r docs/requirements.lock
 	touch $@
 
-lock:  ## resolve the newest allowed versions anew and write requirements.lock
+audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those with known holes (asks the index)
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps $(foreach lock,requirements.lock clusters/requirements.lock clusters/cuda.lock docs/requirements.lock,-r $(lock))
+
+.venv-audit/bin/pip-audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+
+FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip
+lock:  ## resolve the newest allowed versions anew and write the locks, with hashes
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 setuptools
 	.venv-lock/bin/python -m pip install --quiet '.[dev]'
-	.venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip | sed 's/+cpu$$//' > requirements.lock
-	.venv-lock/bin/python -m pip install --quiet '.[cluster]' -c requirements.lock
-	.venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip | sed 's/+cpu$$//' | grep -vxFf requirements.lock > clusters/requirements.lock
+	$(FREEZE) | sed 's/+cpu$$//' > .venv-lock/project
+	.venv-lock/bin/python -m pip install --quiet '.[cluster]' -c .venv-lock/project
+	$(FREEZE) | sed 's/+cpu$$//' | grep -vxFf .venv-lock/project > .venv-lock/node
+	PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= .venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/cuda.json -c .venv-lock/project torch
+	.venv-lock/bin/python tools/lock.py $(wildcard $(addsuffix /*.whl,$(PIP_FIND_LINKS))) < .venv-lock/project > requirements.lock
+	.venv-lock/bin/python tools/lock.py < .venv-lock/node > clusters/requirements.lock
+	.venv-lock/bin/python -c 'import json; print(*(f"{m["name"]}=={m["version"]}" for m in (i["metadata"] for i in json.load(open(".venv-lock/cuda.json"))["install"])), sep="\n")' | grep -ixvFf .venv-lock/project | .venv-lock/bin/python tools/lock.py > clusters/cuda.lock
 	rm -rf .venv-lock

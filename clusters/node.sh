@@ -18,7 +18,7 @@ install_farm() {
   [ -s "$HOME/.ray/auth_token" ] || { echo "no ~/.ray/auth_token: run ray get-auth-token --generate before ray up" >&2; exit 2; }
   chmod 600 "$HOME/.ray/auth_token"
   make venv PYTHON="${PYTHON:-python3}"
-  .venv/bin/python -m pip install --quiet -r clusters/requirements.lock
+  .venv/bin/python -m pip install --quiet --require-hashes --no-deps -r clusters/requirements.lock
   cat >"$ENVIRONMENT" <<EOF
 export PATH=$PWD/.venv/bin:\$PATH
 export FARM_STORAGE=$storage

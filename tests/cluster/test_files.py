@@ -69,8 +69,8 @@ def test_what_must_be_changed_stands_at_the_top(name: str) -> None:
 
 def test_the_lock_of_a_node_only_adds_to_that_of_the_project() -> None:
     def pins(path: Path) -> dict[str, str]:
-        lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-        return {name.lower(): version for name, version in (line.split("==") for line in lines)}
+        lines = [line for line in path.read_text().splitlines() if "==" in line]
+        return {name.lower(): version for name, version in (line.split()[0].split("==") for line in lines)}
 
     of_project, of_node = pins(ROOT / "requirements.lock"), pins(ROOT / "clusters/requirements.lock")
     both = of_project.keys() & of_node.keys()
