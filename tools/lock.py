@@ -55,7 +55,8 @@ def main() -> None:
         known = sorted({*hashes(*found), *local.get(found, [])})
         if not known:
             sys.exit(f"got no file of {pin} on the index, expected some: pin another release")
-        sys.stdout.write(" \\\n".join([f"{shown}=={text}", *(f"    --hash=sha256:{h}" for h in known)]) + "\n")
+        lines = [f"{shown}=={text}", *(f"    --hash=sha256:{digest}" for digest in known)]
+        sys.stdout.write(" \\\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
