@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs audit lock
+.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs wheel oldest newest audit lock
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z ]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 # Which build of torch, for the CPU or for CUDA, is the index's business: what it gives must match a hash of
 # the lock, and what the one for CUDA needs beside has a lock of its own.
@@ -77,6 +77,18 @@ docs/.venv/.installed: docs/requirements.lock
 	test -x docs/.venv/bin/python || $(PYTHON) -m venv docs/.venv
 	docs/.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r docs/requirements.lock
 	touch $@
+
+wheel: venv  ## build the source distribution and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist"); build_meta.build_wheel("dist")'
+
+# The oldest releases that pyproject.toml allows, and the newest.
+oldest: OLDEST := sed -nE 's/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
+oldest newest:  ## run the test suite with the oldest, or the newest, releases that pyproject.toml allows
+	rm -rf .venv-$@ && $(PYTHON) -m venv .venv-$@
+	$(if $(OLDEST),$(OLDEST),true) > .venv-$@/constraints
+	.venv-$@/bin/python -m pip install --quiet -c .venv-$@/constraints -e '.[dev]'
+	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest
 
 audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those with known holes (asks the index)
 	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps $(foreach lock,requirements.lock clusters/requirements.lock clusters/cuda.lock docs/requirements.lock,-r $(lock))
