@@ -111,7 +111,13 @@ def drive(
         return Driven(0)
     check_places(runtime)
     started = time.monotonic()
-    with ThreadPoolExecutor(1, "tracking") as desk:  # which logs what is left before it is gone
+
+    def waiting() -> None:
+        text = f"another sweep {plan.name!r} is at work in {runtime.storage!r}: waiting for its end"
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    claim = Store(runtime.storage).open().claim(plan.name, waiting)
+    with claim, ThreadPoolExecutor(1, "tracking") as desk:  # which logs what is left before it is gone
         driver = _Driver(plan, runtime, console, desk)
         driver.failures |= {t.name: failed[t.signature] for t in plan.trials if t.signature in failed}
         return _drive(driver, search, runtime, console, started)

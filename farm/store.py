@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from farm.base.config import canonical_json
 from farm.base.errors import UserError
-from farm.base.files import write_atomically
+from farm.base.files import held, write_atomically
 from farm.base.model import State
 from farm.base.origin import origin
 from farm.experiment import Result, TrialConfig
@@ -206,6 +206,18 @@ class Store:
             f"storage {self.root!r} cannot be used ({reason}):"
             " give a folder you may write to, or an s3:// or gs:// URI"
         )
+
+    def claim(
+        self, name: str, waiting: Callable[[], None] = lambda: None
+    ) -> contextlib.AbstractContextManager[None]:
+        """Hold a signature, or a sweep by its name, for this process alone; see `farm.base.files.held`.
+
+        In a bucket, which has no locks, nothing is held: two sweeps at once may do the same trial there,
+        and write the same result.
+        """
+        if not self._local:
+            return contextlib.nullcontext()
+        return held(Path(self._base) / "claims" / name, waiting)
 
     def leave_mark(self) -> str:
         """Leave an empty file in the root, by which another machine sees that it has the same store."""

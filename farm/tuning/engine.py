@@ -78,7 +78,7 @@ class Job:
     before
         Signature of the stage that it goes on from; ``""`` if there is none.
     again
-        Whether a stage is trained anew although the store may have it.
+        Whether it is done anew although the store may have it.
     source
         Which of the sources that `execute` is given it reads.
     """
@@ -385,7 +385,14 @@ def complaint(error: Exception) -> str:
 
 
 def _work(job: Job, source: Source, store: Store, report: Report, keep_every: float) -> None:
-    """Do a job and put what it made into the store."""
+    """Do a job and put what it made into the store, unless another sweep has done it since this one began."""
+    with store.claim(job.signature):
+        there = store.get_stage if job.kind == "stage" else store.get
+        if job.again or there(job.signature) is None:
+            _do(job, source, store, report, keep_every)
+
+
+def _do(job: Job, source: Source, store: Store, report: Report, keep_every: float) -> None:
     if job.kind == "trial":
         progress = Progress(
             lambda fit: store.get_progress(job.signature, fit),
@@ -400,7 +407,7 @@ def _work(job: Job, source: Source, store: Store, report: Report, keep_every: fl
     if job.kind == "conclusion":
         assert before is not None
         store.put(job.signature, job.config, conclude(job.config, source, before))
-    elif job.again or store.get_stage(job.signature) is None:  # another sweep may have been faster
+    else:
         checkpoint = advance(
             job.config,
             source,

@@ -151,7 +151,8 @@ class StageTree:
         """Put a trial to the job that it needs next."""
         if trial.config.curriculum is None:
             epochs = 0 if trial.config.training is None else trial.config.training.epochs
-            self._join(trial, _Open(Job("trial", trial.name, trial.signature, trial.config)), 1, epochs)
+            job = Job("trial", trial.name, trial.signature, trial.config, again=self._again)
+            self._join(trial, _Open(job), 1, epochs)
             return
         taught: tuple[Taught, ...] = ()
         before = ""
@@ -162,7 +163,7 @@ class StageTree:
                 self._stopped.append(Outcome(trial, str(error)))
                 return
             if len(taught) == len(stages):
-                job = Job("conclusion", trial.name, trial.signature, trial.config, before)
+                job = Job("conclusion", trial.name, trial.signature, trial.config, before, self._again)
                 self._join(trial, _Open(job, "evaluation"), 2, 0)
                 return
             stage = stages[len(taught)]
