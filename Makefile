@@ -99,6 +99,7 @@ audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those wi
 
 FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip
 lock:  ## resolve the newest allowed versions anew and write the locks, with hashes
+	@test -n "$$PIP_INDEX_URL" || { echo "got no PIP_INDEX_URL, expected the index whose hashes are locked: set it" >&2; exit 2; }
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 setuptools
 	.venv-lock/bin/python -m pip install --quiet '.[dev]'

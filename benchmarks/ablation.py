@@ -18,7 +18,7 @@ from farm.store import Store
 
 EPOCHS, WORKERS = 15, 2
 PEERS = ROOT / "benchmarks" / "peers"
-NEURALFORECAST = ("torch==2.13.0", "neuralforecast==3.3.0")
+NEURALFORECAST = ("torch==2.13.0", "neuralforecast==3.3.0", "scikit-learn")
 
 
 def rows(data: Path | None, market: str, neuralforecast: Path | None, quick: bool) -> list[Line]:

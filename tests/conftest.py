@@ -17,6 +17,7 @@ import pytest
 from farm.base.types import Dataset
 from farm.data.panel import Bars, Panel
 from farm.data.splits import Chronological
+from farm.experiment import Result, TrialConfig, run
 from farm.studies.forecast import ForecastStudy
 
 NOISE = 0.01
@@ -51,6 +52,13 @@ def study() -> ForecastStudy:
     return ForecastStudy(
         ticker="AR", market="MKT", features="feat", lookback=5, split=Chronological(train=0.6, val=0.2)
     )
+
+
+@pytest.fixture(scope="session")
+def finished(ar1_panel: Panel, study: ForecastStudy) -> tuple[TrialConfig, Result]:
+    """Run a trial to its end: its config and result."""
+    config = TrialConfig.model_validate({"study": study, "model": {"name": "ar_garch"}})
+    return config, run(config, ar1_panel)
 
 
 @pytest.fixture

@@ -29,7 +29,6 @@ from farm.plan import Options, make_plan, parse_setting
 from farm.store import Store
 from farm.sweep import load_sweep
 from farm.training.checkpoint import Checkpoint
-from tests.test_store import finished  # noqa: F401  (a fixture)
 
 FUZZ = settings(
     max_examples=int(os.environ.get("FARM_FUZZ_EXAMPLES", "25")),
@@ -287,7 +286,7 @@ def test_checkpoints(damage: Damage) -> None:
 
 @FUZZ
 @given(file=st.sampled_from(["forecast.safetensors", "model.safetensors", "result.json"]), damage=damages())
-def test_the_store(file: str, damage: Damage, finished, tmp_path: Path) -> None:  # noqa: F811
+def test_the_store(file: str, damage: Damage, finished, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store")).open()
     store.put("abc", *finished)
     before = store.get("abc")

@@ -7,16 +7,8 @@ import pytest
 
 from farm.base.errors import UserError
 from farm.base.types import RISK_LEVELS, Forecast
-from farm.data.panel import Panel
-from farm.experiment import Result, TrialConfig, run
+from farm.experiment import TrialConfig
 from farm.store import FORECAST, MODEL, RECORD, Store, sealed, unsealed
-from farm.studies.forecast import ForecastStudy
-
-
-@pytest.fixture(scope="module")
-def finished(ar1_panel: Panel, study: ForecastStudy) -> tuple[TrialConfig, Result]:
-    config = TrialConfig.model_validate({"study": study, "model": {"name": "ar_garch"}})
-    return config, run(config, ar1_panel)
 
 
 def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:

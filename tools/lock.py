@@ -1,12 +1,14 @@
 """Write a lock file: pinned releases in, each with the SHA-256 of its files on the package index out.
 
-``python tools/lock.py [WHEEL ...] < pins > requirements.lock``; a pin is ``name==version``. The hashes of
-local wheels of these releases are added, so that a build of torch for the CPU, which the index does not
-have, may stand in for the index's own.
+``python tools/lock.py [WHEEL ...] < pins > requirements.lock``; a pin is ``name==version``, and the index is
+that of ``PIP_INDEX_URL``, as pip has it, for which ``make lock`` asks. The hashes of local wheels of these
+releases are added, so that a build of torch for the CPU, which the index does not have, may stand in for
+the index's own.
 """
 
 import hashlib
 import json
+import os
 import sys
 import urllib.request
 from pathlib import Path
@@ -37,7 +39,8 @@ def release(file: str) -> Release | None:
 def hashes(name: str, version: str) -> list[str]:
     """Ask the index for the hashes of a release."""
     request = urllib.request.Request(
-        f"https://pypi.org/simple/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
+        f"{os.environ['PIP_INDEX_URL'].rstrip('/')}/{name}/",
+        headers={"Accept": "application/vnd.pypi.simple.v1+json"},  # the Simple API of PEP 691
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         files = json.load(answer)["files"]

@@ -41,13 +41,15 @@ def held(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[Non
         Called once if another holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    told = False
     while True:
         with path.open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                waiting()
-                waiting = lambda: None  # noqa: E731
+                if not told:
+                    waiting()
+                told = True
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):

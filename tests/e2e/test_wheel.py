@@ -70,6 +70,8 @@ def test_a_wheel_from_the_sdist_runs_a_sweep(tmp_path: Path) -> None:
         *script, "ablation", "--quick", "--epochs", "1", "--tickers", "AAPL", cwd=work, path=str(installed)
     )
     assert "beats linear" in said
+    results = (work / "results" / "ablation" / "results.csv").read_text()
+    assert len(results.splitlines()) == 1 + 4 + 7, "four networks and seven baselines"
     assert (work / "results" / "ablation" / "report.html").stat().st_size > 100_000
     ways = (script, ("-m", "farm.sweep"))
     by_script, by_module = (python(*way, "--help", cwd=work, path=str(installed)).split() for way in ways)

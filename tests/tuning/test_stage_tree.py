@@ -1,6 +1,8 @@
 """The tree's order and bookkeeping, its jobs done one after the other in this process."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +254,31 @@ def test_a_lost_stage_is_a_failure_and_no_endless_loop(store: Store) -> None:
     assert tree.finished
     with pytest.raises(LookupError, match="not whole in the store any more"):
         do(Job("stage", "x", "0" * 16, tiny_trial("1,2"), before="f" * 16), store)
+
+
+def test_what_two_sweeps_do_at_once_is_done_once(store: Store, trained: list[str]) -> None:
+    stage = StageTree([trial("12")], SOURCE, store).next()
+    assert stage is not None
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda _: do(stage, store), range(2)))
+    assert trained == ["phase 1"]
+
+
+def test_what_another_sweep_has_done_is_not_done_again_unless_asked(store: Store) -> None:
+    job = StageTree([baseline()], SOURCE, store).next()
+    assert job is not None
+
+    def finished() -> float:
+        record = store.get(job.signature)
+        assert record is not None
+        return record.finished
+
+    do(job, store)
+    first = finished()
+    do(job, store)
+    assert finished() == first
+    do(replace(job, again=True), store)
+    assert finished() > first
 
 
 def test_the_nodes_and_both_totals(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
