@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import ttest_rel
 
 from benchmarks.measure import ROOT, Line, NotHere, peak_gflops, python, told
-from farm.store import Store
+from farm.store import Record, Store
 
 EPOCHS, WORKERS = 15, 2
 PEERS = ROOT / "benchmarks" / "peers"
@@ -54,6 +56,7 @@ def rows(data: Path | None, market: str, neuralforecast: Path | None, quick: boo
             lines.append(
                 Line("times faster than neuralforecast", other / own, ">=", 2.0, _seconds(own, other))
             )
+        lines.append(_fits_alone(scratch))
         lines.append(_not_worse(data, market, tickers, scratch))
         lines.append(_share_of_peak(scratch / "farm", own, fits))
     return lines
@@ -117,36 +120,58 @@ def _not_worse(data: Path, market: str, tickers: str, scratch: Path) -> Line:
         "--set", "training.epochs=100", "--set", "training.patience=10",
     )  # fmt: skip
     _sharded(partial(_notebook, data, market, tickers, scratch, stop=True))
-    store = Store(str(scratch / "stopped" / "farm_store"))
-    own = [
-        record.metrics["val/rmse"] ** 2
-        for record in map(store.get, store.configs())
-        if record is not None and record.history is not None
-    ]
-    other = [
-        row["best_val_mse"]
-        for path in scratch.glob("notebook-True-*.json")
-        for row in json.loads(path.read_text())["rows"]
-    ]
-    ratio = statistics.mean(own) / statistics.mean(other)
+    own = {_fit_of(record): record.metrics["val/rmse"] ** 2 for record in _networks(scratch / "stopped")}
+    other = {(row["variant"], row["ticker"]): row["best_val_mse"] for row in _rows(scratch, stop=True)}
+    pairs = np.array([(own[name], other[name]) for name in other])
+    mean, notebook = pairs.mean(axis=0)
     return Line(
         "best validation error over the notebook's, early stopping on",
-        ratio,
+        mean / notebook,
         "<=",
         1.0,
-        f"mean squared error {statistics.mean(own):.4g} instead of {statistics.mean(other):.4g},"
-        f" {len(own)} and {len(other)} fits",
+        f"mean squared error {mean:.4g} instead of {notebook:.4g}, {len(pairs)} fits each;"
+        f" paired t-test of the logarithms p = {ttest_rel(*np.log(pairs).T).pvalue:.2f}",
     )
+
+
+def _fits_alone(scratch: Path) -> Line:
+    """Compare the fits without what goes before and after them."""
+    own = sum(record.metrics["cost/fit_seconds"] for record in _networks(scratch / "farm"))
+    other = sum(_report(path)["seconds"] for path in scratch.glob("notebook-False-*.json"))
+    return Line(
+        "times faster than the notebook, the fits alone",
+        other / own,
+        note=f"{own / WORKERS:.0f} s instead of {other / WORKERS:.0f} s on each of {WORKERS} cores",
+    )
+
+
+def _networks(folder: Path) -> list[Record]:
+    """Read the trials that were taught."""
+    store = Store(str(folder / "farm_store"))
+    records = [record for record in map(store.get, store.configs()) if record is not None]
+    return [record for record in records if record.history is not None]
+
+
+def _fit_of(record: Record) -> tuple[str, str]:
+    """Name a trial as the notebook does, by variant and ticker."""
+    study = record.config["study"]
+    named = {"raw": "LSTM-Raw", "ohlcv": "LSTM-OHLCV", "feat": "LSTM-Feat"}
+    return named[study["features"]], study["ticker"]
+
+
+def _report(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _rows(scratch: Path, *, stop: bool) -> list[Any]:
+    """Read what the notebook says of its fits."""
+    return [row for path in scratch.glob(f"notebook-{stop}-*.json") for row in _report(path)["rows"]]
 
 
 def _share_of_peak(folder: Path, seconds: float, fits: int) -> Line:
     """Say how far the whole command is from the machine's matrix products."""
-    store = Store(str(folder / "farm_store"))
-    records = [record for record in map(store.get, store.configs()) if record is not None]
     operations = 0.0
-    for record in records:
-        if record.history is None:
-            continue
+    for record in _networks(folder):
         study, model = record.config["study"], record.config["model"]
         width, rows = model["hidden_size"], _training_rows(record.forecast().shape[0])
         layers, days = model["num_layers"], study["lookback"]

@@ -62,8 +62,9 @@ def big_panel(tickers: int) -> Panel:
 
 
 def panel_bytes(panel: Panel) -> int:
-    """Count what its arrays hold."""
-    return sum(bars.values.nbytes + bars.dates.nbytes for bars in panel.bars.values())
+    """Count what its arrays hold; tickers may share their days."""
+    arrays = {id(array): array for bars in panel.bars.values() for array in (bars.values, bars.dates)}
+    return sum(array.nbytes for array in arrays.values())
 
 
 def _owner(array: Any) -> Any:

@@ -1,6 +1,7 @@
 """Kill what a sweep is made of, at random, until it is done: nothing may be lost, doubled or other by a bit.
 
 ``FARM_CHAOS_SEED`` repeats a round, ``FARM_CHAOS_ROUNDS`` says how many; each prints its seed and its faults.
+The clock jumps only where Debian's faketime is installed.
 """
 
 import os
@@ -12,7 +13,12 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import psutil
@@ -31,6 +37,11 @@ STARTS = 60  # of the command; more are no bad luck any more
 LIMIT = 900.0  # seconds of a round
 EVERY = (3.0, 9.0)  # seconds between two faults
 FIRST = (3.0, 30.0)  # to the first one after a start, which may come before any trial
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+FAULTS = [
+    "worker", "worker", "driver", "ctrl-c", "raylet", "server", "slow server", "server error",
+    "torn checkpoint", *(["clock"] if FAKETIME else []),
+]  # fmt: skip
 SWEEP = """
 from farm.base.search_space import Sweep, Variant
 
@@ -100,13 +111,66 @@ class Server:
         self.process.wait()
 
 
+class Proxy(ThreadingHTTPServer):
+    """Stands before a tracking server, and answers 500 in its place for as long as it is told to."""
+
+    daemon_threads = True
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(("127.0.0.1", 0), _Forward)
+        self.behind, self.broken_until = server, 0.0
+        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        thread = Thread(target=self.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.shutdown()
+            self.server_close()
+            thread.join()
+
+
+class _Forward(BaseHTTPRequestHandler):
+    server: Proxy
+
+    def forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if time.monotonic() < self.server.broken_until:
+            self.send_error(500)
+            return
+        try:
+            connection = HTTPConnection("127.0.0.1", self.server.behind.port, timeout=60)
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, HTTPException):
+            self.close_connection = True  # as of a server that is not there
+            return
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815  (names of http.server)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
 class Chaos:
     """One sweep, and what befalls it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng, self.said = folder, random.Random(seed), Counter()
         self.server = Server(folder)
+        self.proxy = Proxy(self.server)
         self.down_until = 0.0
+        self.clock = folder / "clock"
+        self.clock.write_text("+0")
         self.process: subprocess.Popen[str] | None = None
         self.family: dict[int, psutil.Process] = {}
         (folder / "forty.py").write_text(SWEEP)
@@ -114,14 +178,26 @@ class Chaos:
     def begin(self) -> None:
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "farm.sweep", "forty.py", "--tracking-uri", self.server.uri,
+                sys.executable, "-m", "farm.sweep", "forty.py", "--tracking-uri", self.proxy.uri,
                 "--checkpoint-every", "0",
             ],
             cwd=self.folder,
+            env={**os.environ, **self.faked()},
             stdout=(self.folder / "said.txt").open("a"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+
+    def faked(self) -> dict[str, str]:
+        """Let the sweep read its time of day, though no monotonic clock, from a file."""
+        if FAKETIME is None:
+            return {}
+        return {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
     def children(self, *names: str) -> list[psutil.Process]:
         """Find processes of the sweep by how their command lines begin, and remember all of them."""
@@ -142,9 +218,7 @@ class Chaos:
 
     def fault(self) -> str:
         """Let something go wrong; say what."""
-        kind = self.rng.choice(
-            ["worker", "worker", "driver", "ctrl-c", "raylet", "server", "slow server", "torn checkpoint"]
-        )
+        kind = self.rng.choice(FAULTS)
         chosen = {"worker": ("ray::ImplicitFunc",), "raylet": ("raylet/raylet",)}.get(kind)
         if chosen:
             doomed = self.children(*chosen)
@@ -180,6 +254,10 @@ class Chaos:
             time.sleep(self.rng.uniform(1, 4))
             for each in group:
                 each.resume()
+        elif kind == "server error":
+            self.proxy.broken_until = time.monotonic() + self.rng.uniform(1, 8)
+        elif kind == "clock":
+            self.clock.write_text(f"{self.rng.uniform(-30, 30) * 86400:+.0f}")
         else:
             files = sorted((self.folder / "farm_store").rglob(f"{PROGRESS}*"))
             if not files:
@@ -269,7 +347,8 @@ def test_nothing_is_lost(
         print(f"\nchaos round {number + 1} of {ROUNDS}: FARM_CHAOS_SEED={seed}", flush=True)
         chaos = Chaos(tmp_path, seed)
         try:
-            chaos.run()
+            with chaos.proxy.serving():
+                chaos.run()
             said = (tmp_path / "said.txt").read_text()
             assert "Traceback" not in said, said[-3000:]
             compare(undisturbed, tmp_path, chaos.server.uri)
