@@ -155,8 +155,8 @@ def _networks(folder: Path) -> list[Record]:
 def _fit_of(record: Record) -> tuple[str, str]:
     """Name a trial as the notebook does, by variant and ticker."""
     study = record.config["study"]
-    named = {"raw": "LSTM-Raw", "ohlcv": "LSTM-OHLCV", "feat": "LSTM-Feat"}
-    return named[study["features"]], study["ticker"]
+    named = {1: "LSTM-Raw", 6: "LSTM-OHLCV", 5: "LSTM-Feat"}
+    return named[len(study["features"])], study["ticker"]
 
 
 def _report(path: Path) -> Any:
