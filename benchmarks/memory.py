@@ -69,7 +69,7 @@ def panel_bytes(panel: Panel) -> int:
 
 def _owner(array: Any) -> Any:
     """Find the array that a view looks at."""
-    while getattr(array, "base", None) is not None and isinstance(array.base, np.ndarray):
+    while getattr(array, "base", None) is not None:  # a sliding view has one that is no array between
         array = array.base
     return array
 

@@ -108,8 +108,8 @@ def _by_source(plans: Sequence[Plan]) -> list[tuple[Source, tuple[Trial, ...]]]:
 
 def _digest(source: Source) -> str:
     if not isinstance(source, Panel):
-        return source.digest()
-    return " ".join(f"{ticker}={bars.digest()}" for ticker, bars in source.bars.items())
+        return source.digest
+    return " ".join(f"{ticker}={bars.digest}" for ticker, bars in source.bars.items())
 
 
 def _run(

@@ -329,13 +329,15 @@ def _check(trials: Sequence[Trial], source: Source) -> None:
     for trial in trials:  # first, since it names the phase that a short record is too short for
         if trial.config.curriculum is not None:
             trial.config.study.check(trial.config.curriculum, source)
-    for trial in trials:
-        study = trial.config.study.model_dump_json()
+    # The seeds of a row have its study and model, the very objects, in common.
+    configs = [trial.config for trial in trials]
+    for config in {(id(config.model), id(config.study)): config for config in configs}.values():
+        study = config.study.model_dump_json()
         if study not in inputs:
-            inputs[study] = trial.config.study.dataset(source).inputs
-        model = (trial.config.model.model_dump_json(), study)
+            inputs[study] = config.study.dataset(source).inputs
+        model = (config.model.model_dump_json(), study)
         if model not in built:
-            trial.config.model.build(inputs[study])
+            config.model.build(inputs[study])
             built.add(model)
 
 

@@ -206,7 +206,6 @@ class Tracking:
         self._plan = plan
         self._colours = colours
         self._labels = _labels(plan)
-        self._digests: dict[str, str] = {}
         self._client = MlflowClient(tracking_uri=uri)
         experiment = self._client.get_experiment_by_name(plan.name)
         if experiment is None:
@@ -520,10 +519,8 @@ class Tracking:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         study, source = trial.config.study, self._plan.source
-        key = study.model_dump_json()
-        if key not in self._digests:
-            self._digests[key] = study.data_digest(source)[:_LONGEST_DIGEST]
-        told = Dataset(f"{source.source} {trial.ticker}", self._digests[key], "local", source.source)
+        digest = study.data_digest(source)[:_LONGEST_DIGEST]
+        told = Dataset(f"{source.source} {trial.ticker}", digest, "local", source.source)
         context = InputTag("mlflow.data.context", study.name)
         self._client.log_inputs(run_id, [DatasetInput(told, [context])])
 

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -80,8 +81,9 @@ class Bars:
         """Shares traded, (T,), a view."""
         return self.values[:, 4]
 
+    @cached_property
     def digest(self) -> str:
-        """Name the content: the first 16 hexadecimal digits of a SHA-256, alike on every platform."""
+        """Name of the content: the first 16 hexadecimal digits of a SHA-256, alike on every platform."""
         content = hashlib.sha256(self.dates.astype("datetime64[D]").astype("<i8").tobytes())
         content.update(self.values.astype("<f8").tobytes())
         return content.hexdigest()[:16]

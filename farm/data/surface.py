@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,8 +140,9 @@ class Surfaces:
         """Extra features of each day, (N, 3) float32, in the order of `EXTRA`."""
         return np.stack([self.returns, self.skew, self.slope], axis=1).astype(np.float32)
 
+    @cached_property
     def digest(self) -> str:
-        """Name the content: the first 16 hexadecimal digits of a SHA-256, alike on every platform."""
+        """Name of the content: the first 16 hexadecimal digits of a SHA-256, alike on every platform."""
         content = hashlib.sha256(self.axis.encode())
         content.update(np.asarray(self.iv.shape, dtype="<i8").tobytes())
         content.update(self.dates.astype("datetime64[D]").astype("<i8").tobytes())

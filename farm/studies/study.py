@@ -128,7 +128,7 @@ class PanelStudy(StudyConfig):
     def data_digest(self, source: Source) -> str:
         """Digest the bars of `tickers`."""
         bars = _panel(source).bars
-        text = " ".join(f"{ticker}={bars[ticker].digest()}" for ticker in self.tickers())
+        text = " ".join(f"{ticker}={bars[ticker].digest}" for ticker in self.tickers())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -152,7 +152,7 @@ class SurfaceStudy(StudyConfig):
     def data_digest(self, source: Source) -> str:
         """Digest the surfaces."""
         assert isinstance(source, Surfaces)
-        return source.digest()
+        return source.digest
 
     def evaluate(self, model: Model, data: Dataset) -> Evaluation:
         """Generate the test block, a year at a time, and score it.

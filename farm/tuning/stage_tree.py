@@ -54,13 +54,12 @@ class Node:
 def stage_nodes(trials: Iterable[Trial], source: Source, store: Store) -> dict[str, Node]:
     """Give the nodes of the trials with a curriculum by signature, parents first, if no gate is missed."""
     nodes: dict[str, Node] = {}
-    digests = _Digests(source)
     for trial in trials:
         if trial.config.curriculum is None:
             continue
         stages, before = trial.config.stages(), ""
         for count, stage in enumerate(stages, start=1):
-            name = trial.config.stage_signature(digests.of(trial), stages[:count])
+            name = trial.config.stage_signature(trial.config.study.data_digest(source), stages[:count])
             if name not in nodes:
                 stored = store.get_stage(name) is not None
                 nodes[name] = Node(name, stage.name, stage.phase.epochs, before, stored)
@@ -92,7 +91,7 @@ class StageTree:
     def __init__(self, trials: Sequence[Trial], source: Source, store: Store, again: bool = False) -> None:
         self._store = store
         self._again = again
-        self._digests = _Digests(source)
+        self._source = source
         self._taught: dict[str, tuple[Taught, ...]] = {}  # by signature of the last stage
         self._open: dict[str, _Open] = {}  # jobs that have not ended, by signature
         self._ready: list[tuple[Urgency, int, str]] = []  # a heap of what may be begun
@@ -167,7 +166,8 @@ class StageTree:
                 self._join(trial, _Open(job, "evaluation"), 2, 0)
                 return
             stage = stages[len(taught)]
-            signature = trial.config.stage_signature(self._digests.of(trial), stages[: len(taught) + 1])
+            digest = trial.config.study.data_digest(self._source)
+            signature = trial.config.stage_signature(digest, stages[: len(taught) + 1])
             known = self._known(signature)
             if not known:
                 job = Job("stage", trial.name, signature, trial.config, before, self._again)
@@ -244,19 +244,3 @@ class _Open:
             return self.job
         others = f" and {len(self.trials) - 1} more" if len(self.trials) > 1 else ""
         return replace(self.job, name=f"{self.stage} of {self.job.name}{others}")
-
-
-class _Digests:
-    """Digests of what each study reads, each computed once."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._known: dict[str, str] = {}
-
-    def of(self, trial: Trial) -> str:
-        """Give the digest for a trial."""
-        study = trial.config.study
-        name = study.model_dump_json()
-        if name not in self._known:
-            self._known[name] = study.data_digest(self._source)
-        return self._known[name]

@@ -54,7 +54,7 @@ def wide() -> pd.DataFrame:
 
 
 def digests(panel: Panel) -> dict[str, str]:
-    return {ticker: bars.digest() for ticker, bars in panel.bars.items()}
+    return {ticker: bars.digest for ticker, bars in panel.bars.items()}
 
 
 # ---------------------------------------------------------------- the bundled data

@@ -65,7 +65,7 @@ def test_parquet_gives_the_same_surfaces_from_rows_in_any_order(tmp_path):
         table = long_table(values)
         table["date"] = table["date"].map(dates)
         table.to_parquet(tmp_path / "s.parquet")
-        assert read_surfaces(tmp_path / "s.parquet").digest() == want.digest()
+        assert read_surfaces(tmp_path / "s.parquet").digest == want.digest
 
 
 def test_delta_grid_of_another_size_passes_in_both_files(tmp_path):
@@ -76,7 +76,7 @@ def test_delta_grid_of_another_size_passes_in_both_files(tmp_path):
     got = read_surfaces(save(tmp_path, values))
     assert (got.iv.shape, got.axis) == ((5, 8, 3), "delta")
     long_table(values, "delta").to_parquet(tmp_path / "s.parquet")
-    assert read_surfaces(tmp_path / "s.parquet").digest() == got.digest()
+    assert read_surfaces(tmp_path / "s.parquet").digest == got.digest
 
 
 def test_prices_stand_in_for_returns(tmp_path):
@@ -132,13 +132,13 @@ def test_anchors_on_other_grids(maturities, strikes, axis, expected):
 
 def test_digest_names_the_content(tmp_path):
     values = arrays()
-    digests = {read_surfaces(save(tmp_path, values)).digest() for _ in range(2)}
+    digests = {read_surfaces(save(tmp_path, values)).digest for _ in range(2)}
     values["surface"][3, 2, 1] += 1e-3
-    digests.add(read_surfaces(save(tmp_path, values)).digest())
+    digests.add(read_surfaces(save(tmp_path, values)).digest)
     values["ret"][4] += 1e-3
-    digests.add(read_surfaces(save(tmp_path, values)).digest())
+    digests.add(read_surfaces(save(tmp_path, values)).digest)
     values["moneyness"][4] += 0.1
-    digests.add(read_surfaces(save(tmp_path, values)).digest())
+    digests.add(read_surfaces(save(tmp_path, values)).digest)
     assert len(digests) == 4
 
 
