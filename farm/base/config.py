@@ -56,14 +56,18 @@ class Config(BaseModel):
         dict
             JSON-ready values; each nested config carries ``__version__``.
         """
-        resolved: dict[str, Any] = {"__version__": self.VERSION}
-        for name in type(self).model_fields:
-            resolved[name] = _versioned(getattr(self, name))
-        return resolved
+        values = self.__dict__
+        fields = {name: _versioned(values[name]) for name in type(self).__pydantic_fields__}
+        return {"__version__": self.VERSION, **fields}
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def _versioned(value: Any) -> Any:
     """Dump a field: a config with its version, a tuple item by item."""
+    if type(value) in _PLAIN:  # most are, and a sweep may have ten thousand trials
+        return value
     if isinstance(value, Config):
         return value.versioned()
     return [_versioned(item) for item in value] if isinstance(value, tuple) else value
