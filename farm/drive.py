@@ -374,6 +374,7 @@ class _Driver:
     def conclude(self, search: SearchPlan | None) -> Conclusion:
         """Show and log the verdict over what is finished."""
         plan, show = self.plan, self._console.print
+        self._tracking()  # is opened while the verdict is drawn
         out = Path("results") / plan.name
         end = conclude(plan, self.records, out)
         show(verdict_table(end.table, plan.sweep.references, width=self._console.width))

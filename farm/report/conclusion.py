@@ -136,23 +136,22 @@ def _key(trial: Trial) -> dict[str, Any]:
 
 def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Gather the forecasts and the learning curves of trials into two long tables."""
-    forecasts: list[pd.DataFrame] = []
+    parts = [records[trial.signature].forecast() for trial in trials]
+    forecasts = pd.concat(parts, ignore_index=True)
+    for name, values in pd.DataFrame([_key(trial) for trial in trials]).items():
+        forecasts[name] = values.repeat([len(part) for part in parts]).to_numpy()
+    if "item" in forecasts:
+        items = forecasts.pop("item")
+        forecasts["ticker"] = items.where(items.notna(), forecasts["ticker"])
     curves: list[pd.DataFrame] = []
     for trial in trials:
         record = records[trial.signature]
-        key = _key(trial)
-        forecast = record.forecast().assign(**key)
-        if record.items:
-            forecast["ticker"] = forecast.pop("item")
-        forecasts.append(forecast)
         if record.history is not None:
             curve = pd.DataFrame([vars(epoch) for epoch in record.history.epochs])
             curve["best_epoch"] = record.history.best_epoch
             if of_walk_forward(record.config["study"]):  # the last window's, from epoch 1 on
                 curve = curve[curve["phase"] == curve["phase"].iloc[-1]]
                 curve[["epoch", "best_epoch"]] -= curve["epoch"].iloc[0] - 1
-            curves.append(curve.assign(**key)[_CURVES])
+            curves.append(curve.assign(**_key(trial))[_CURVES])
     no_curves = pd.DataFrame(columns=_CURVES)
-    return pd.concat(forecasts, ignore_index=True), pd.concat(
-        curves, ignore_index=True
-    ) if curves else no_curves
+    return forecasts, pd.concat(curves, ignore_index=True) if curves else no_curves
