@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.stats import ttest_rel
 
 from benchmarks.measure import ROOT, Line, NotHere, peak_gflops, python, told
+from benchmarks.peers import notebook_lstm
 from farm.store import Record, Store
 
 EPOCHS, WORKERS = 15, 2
@@ -120,18 +121,50 @@ def _not_worse(data: Path, market: str, tickers: str, scratch: Path) -> Line:
         "--set", "training.epochs=100", "--set", "training.patience=10",
     )  # fmt: skip
     _sharded(partial(_notebook, data, market, tickers, scratch, stop=True))
-    own = {_fit_of(record): record.metrics["val/rmse"] ** 2 for record in _networks(scratch / "stopped")}
-    other = {(row["variant"], row["ticker"]): row["best_val_mse"] for row in _rows(scratch, stop=True)}
-    pairs = np.array([(own[name], other[name]) for name in other])
+    store = Store(str(scratch / "stopped" / "farm_store"))
+    records = [record for record in map(store.get, store.configs()) if record is not None]
+    zero = {
+        record.config["study"]["ticker"]: record.metrics["val/rmse"] ** 2
+        for record in records
+        if record.config["model"]["name"] == "zero"
+    }
+    notebooks_zero = _notebooks_zero(data, market)
+    own = {
+        (name := _fit_of(record)): record.metrics["val/rmse"] ** 2 / zero[name[1]]
+        for record in records
+        if record.history is not None
+    }
+    pairs = np.array(
+        [
+            (own[row["variant"], row["ticker"]], row["best_val_mse"] / notebooks_zero[row["ticker"]])
+            for row in _rows(scratch, stop=True)
+        ]
+    )
     mean, notebook = pairs.mean(axis=0)
     return Line(
         "best validation error over the notebook's, early stopping on",
         mean / notebook,
         "<=",
         1.0,
-        f"mean squared error {mean:.4g} instead of {notebook:.4g}, {len(pairs)} fits each;"
-        f" paired t-test of the logarithms p = {ttest_rel(*np.log(pairs).T).pvalue:.2f}",
+        f"{mean:.4f} instead of {notebook:.4f} of the squared error of forecasting zero on the same days"
+        f" (the notebook has a day more, next to the training days), {len(pairs)} fits each;"
+        f" paired t-test p = {ttest_rel(*pairs.T).pvalue:.2f}",
     )
+
+
+def _notebooks_zero(data: Path, market: str) -> dict[str, float]:
+    """Give the mean squared error of forecasting zero on the notebook's validation days, by ticker."""
+    panel = pd.read_parquet(data).set_index("date")
+    index = np.log(panel[panel.ticker == market].close).diff()
+    errors = {}
+    for ticker, table in panel.groupby("ticker"):
+        if ticker != market:
+            returns = notebook_lstm.features(table, index)["log_return"].to_numpy()[notebook_lstm.LOOKBACK :]
+            first, end = (
+                int(len(returns) * s) for s in (notebook_lstm.TRAIN, notebook_lstm.TRAIN + notebook_lstm.VAL)
+            )
+            errors[str(ticker)] = float(np.mean(returns[first:end] ** 2))
+    return errors
 
 
 def _fits_alone(scratch: Path) -> Line:
