@@ -98,6 +98,9 @@ audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those wi
 	.venv-audit/bin/python -m pip install --quiet pip-audit
 
 FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip
+LOCK := .venv-lock/bin/python tools/lock.py
+lock: SHELL := bash
+lock: .SHELLFLAGS := -eo pipefail -c
 lock:  ## resolve the newest allowed versions anew and write the locks, with hashes
 	@test -n "$$PIP_INDEX_URL" || { echo "got no PIP_INDEX_URL, expected the index whose hashes are locked: set it" >&2; exit 2; }
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
@@ -107,7 +110,11 @@ lock:  ## resolve the newest allowed versions anew and write the locks, with has
 	.venv-lock/bin/python -m pip install --quiet '.[cluster]' -c .venv-lock/project
 	$(FREEZE) | sed 's/+cpu$$//' | grep -vxFf .venv-lock/project > .venv-lock/node
 	PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= .venv-lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report .venv-lock/cuda.json -c .venv-lock/project torch
-	.venv-lock/bin/python tools/lock.py $(wildcard $(addsuffix /*.whl,$(PIP_FIND_LINKS))) < .venv-lock/project > requirements.lock
-	.venv-lock/bin/python tools/lock.py < .venv-lock/node > clusters/requirements.lock
-	.venv-lock/bin/python -c 'import json; print(*(f"{m["name"]}=={m["version"]}" for m in (i["metadata"] for i in json.load(open(".venv-lock/cuda.json"))["install"])), sep="\n")' | grep -ixvFf .venv-lock/project | .venv-lock/bin/python tools/lock.py > clusters/cuda.lock
+	.venv-lock/bin/python -c 'import json; print(*(each["metadata"]["name"] + "==" + each["metadata"]["version"] for each in json.load(open(".venv-lock/cuda.json"))["install"]), sep="\n")' | grep -ixvFf .venv-lock/project > .venv-lock/cuda
+	$(LOCK) $(wildcard $(addsuffix /*.whl,$(PIP_FIND_LINKS))) < .venv-lock/project > .venv-lock/requirements.lock
+	$(LOCK) < .venv-lock/node > .venv-lock/requirements-node.lock
+	$(LOCK) < .venv-lock/cuda > .venv-lock/cuda.lock
+	mv .venv-lock/requirements.lock requirements.lock
+	mv .venv-lock/requirements-node.lock clusters/requirements.lock
+	mv .venv-lock/cuda.lock clusters/cuda.lock
 	rm -rf .venv-lock
