@@ -83,7 +83,7 @@ wheel: venv  ## build the source distribution and the wheel into dist/
 	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist"); build_meta.build_wheel("dist")'
 
 # The oldest releases that pyproject.toml allows, and the newest.
-oldest: OLDEST := sed -nE 's/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
+oldest: OLDEST := sed -nE '/^dependencies/,/^]/s/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
 oldest newest:  ## run the test suite with the oldest, or the newest, releases that pyproject.toml allows
 	rm -rf .venv-$@ && $(PYTHON) -m venv .venv-$@
 	$(if $(OLDEST),$(OLDEST),true) > .venv-$@/constraints
