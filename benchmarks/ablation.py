@@ -121,18 +121,15 @@ def _not_worse(data: Path, market: str, tickers: str, scratch: Path) -> Line:
         "--set", "training.epochs=100", "--set", "training.patience=10",
     )  # fmt: skip
     _sharded(partial(_notebook, data, market, tickers, scratch, stop=True))
-    store = Store(str(scratch / "stopped" / "farm_store"))
-    records = [record for record in map(store.get, store.configs()) if record is not None]
     zero = {
         record.config["study"]["ticker"]: record.metrics["val/rmse"] ** 2
-        for record in records
+        for record in _records(scratch / "stopped")
         if record.config["model"]["name"] == "zero"
     }
     notebooks_zero = _notebooks_zero(data, market)
     own = {
         (name := _fit_of(record)): record.metrics["val/rmse"] ** 2 / zero[name[1]]
-        for record in records
-        if record.history is not None
+        for record in _networks(scratch / "stopped")
     }
     pairs = np.array(
         [
@@ -178,11 +175,15 @@ def _fits_alone(scratch: Path) -> Line:
     )
 
 
+def _records(folder: Path) -> list[Record]:
+    """Read what a sweep has finished."""
+    store = Store(str(folder / "farm_store"))
+    return [record for record in map(store.get, store.configs()) if record is not None]
+
+
 def _networks(folder: Path) -> list[Record]:
     """Read the trials that were taught."""
-    store = Store(str(folder / "farm_store"))
-    records = [record for record in map(store.get, store.configs()) if record is not None]
-    return [record for record in records if record.history is not None]
+    return [record for record in _records(folder) if record.history is not None]
 
 
 def _fit_of(record: Record) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -157,10 +158,12 @@ class _Forward(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815  (names of http.server)
-
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
+
+
+for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+    setattr(_Forward, f"do_{method}", _Forward.forward)
 
 
 class Chaos:
@@ -401,3 +404,47 @@ def test_the_sweep_has_forty_trials(tmp_path: Path) -> None:
     (tmp_path / "forty.py").write_text(SWEEP)
     name, sweep = load_sweep(str(tmp_path / "forty.py"))
     assert len(make_plan(name, sweep, read_source(sweep), Options()).trials) == TRIALS
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler for what moves the clock")
+def test_the_clock_is_turned_and_no_other_one(tmp_path: Path) -> None:
+    chaos = Chaos(tmp_path, 0)
+    chaos.proxy.server_close()
+
+    def clocks() -> list[float]:
+        """Give what a program reads of the time of day, the file system and the monotonic clock."""
+        said = subprocess.run(
+            [
+                sys.executable, "-c",
+                "import os, time; open('now', 'w').close();"
+                "print(time.time(), os.stat('now').st_mtime, time.monotonic())",
+            ],
+            cwd=tmp_path, env={**os.environ, **chaos.faked()}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return [float(part) for part in said.stdout.split()]
+
+    for days in (0, 20, -20):
+        chaos.turn(86400.0 * days)
+        now, of_files, monotonic = clocks()
+        assert abs(now - time.time() - 86400 * days) < 60
+        assert abs(of_files - time.time()) < 60
+        assert abs(monotonic - time.monotonic()) < 60
+
+
+def test_the_server_answers_500_for_as_long_as_it_is_told(tmp_path: Path) -> None:
+    chaos = Chaos(tmp_path, 0)
+    chaos.server.start()
+    try:
+        chaos.server.wait()
+        with chaos.proxy.serving():
+            address = f"{chaos.proxy.uri}/health"
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert answer.read() == b"OK"
+            chaos.proxy.broken_until = time.monotonic() + 1
+            with pytest.raises(urllib.error.HTTPError, match="500"):
+                urllib.request.urlopen(address, timeout=30)
+            time.sleep(1.1)
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert answer.status == 200
+    finally:
+        chaos.server.stop()
