@@ -22,14 +22,8 @@ from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
 from farm.base.errors import UserError, without_credentials
 from farm.data.panel import Panel
 from farm.plan import Plan, Trial
-from farm.report.conclusion import Conclusion, conclude
 from farm.report.dry_run import show_plan, show_search
-from farm.report.marks import looks_of
-from farm.report.note import verdict_note
-from farm.report.page import Sources, report_page
 from farm.report.progress import Progress
-from farm.report.tables import save_files, verdict_table
-from farm.report.walk_forward import walk_forward_tables
 from farm.space import SearchPlan, with_rows
 from farm.store import Record, Store
 from farm.tracking import Tracking, check_for_cluster, check_uri
@@ -38,6 +32,7 @@ from farm.tuning.stage_tree import StageTree, stage_nodes
 from farm.views import address
 
 if TYPE_CHECKING:
+    from farm.report.conclusion import Conclusion  # what draws takes a second, and a dry run needs none of it
     from farm.tuning.studies import Attempt  # optuna takes half a second, and only a search needs it
 
 # Seconds without logging after MLflow could not be written: each try takes a quarter of a minute to give up.
@@ -183,6 +178,8 @@ class _Driver:
     """
 
     def __init__(self, plan: Plan, runtime: Runtime, console: Console, desk: ThreadPoolExecutor) -> None:
+        from farm.report.marks import looks_of
+
         self.plan = plan
         self.records: dict[str, Record] = {}
         self.failures: dict[str, str] = {}
@@ -373,6 +370,12 @@ class _Driver:
 
     def conclude(self, search: SearchPlan | None) -> Conclusion:
         """Show and log the verdict over what is finished."""
+        from farm.report.conclusion import conclude
+        from farm.report.note import verdict_note
+        from farm.report.page import Sources, report_page
+        from farm.report.tables import save_files, verdict_table
+        from farm.report.walk_forward import walk_forward_tables
+
         plan, show = self.plan, self._console.print
         self._tracking()  # is opened while the verdict is drawn
         out = Path("results") / plan.name

@@ -337,12 +337,13 @@ def read_source(declared: Sweep, data: Path | None = None, surface: Path | None 
         If the file is of the other kind, cannot be read or is not sound.
     """
     from farm.data.door import load_panel
-    from farm.data.simulate import simulate
-    from farm.data.surface import read_surfaces
 
     if declared.replicate == "surfaces":
         if data is not None:
             raise UserError("--data: this sweep reads surfaces, not prices: give --surface instead")
+        from farm.data.simulate import simulate  # slow to import
+        from farm.data.surface import read_surfaces
+
         return simulate().surfaces if surface is None else read_surfaces(surface)
     if surface is not None:
         raise UserError("--surface: this sweep reads prices, not surfaces: give --data instead")

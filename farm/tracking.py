@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -39,6 +40,10 @@ PRIMARY_METRIC = "test/rmse"
 _LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
 _MARKS = ("farm.pareto", "farm.pick")  # tags of what a search has tried
+_SHOWN = (
+    "farm.shown"  # tag of an experiment: the sweep's run that its table shows; _NONE where one is at work
+)
+_NONE = "none"
 _FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
 _SUMMARY = {  # metric of a summary run: column of the verdict
     "test/rmse": "rmse",
@@ -225,13 +230,21 @@ class Tracking:
                     " restore it, or delete it for good with `mlflow gc`"
                 )
             self._experiment = experiment.experiment_id
-        self._trials = {run.data.tags["farm.signature"]: _Logged.of(run) for run in self._runs("trial")}
         self.parent = self._parent()
+        shown = experiment.tags.get(_SHOWN, _NONE) if experiment is not None else _NONE
+        self._last = shown == self.parent
+        if shown not in (_NONE, self.parent):  # trials that both ask for go below this one from now on
+            self._client.set_experiment_tag(self._experiment, _SHOWN, _NONE)
 
     @property
     def experiment(self) -> str:
         """Give the id of the sweep's experiment."""
         return str(self._experiment)
+
+    @cached_property
+    def _trials(self) -> dict[str, _Logged]:
+        """Read the runs of trials that are there, which takes seconds where they are thousands."""
+        return {run.data.tags["farm.signature"]: _Logged.of(run) for run in self._runs("trial")}
 
     def _runs(self, role: str, **tags: str) -> list[Any]:
         conditions = [f"tags.`{name}` = '{value}'" for name, value in {"farm.role": role, **tags}.items()]
@@ -351,15 +364,18 @@ class Tracking:
         UserError
             If MLflow cannot be written.
         """
-        for trial in trials:
-            self.log_trial(trial, records[trial.signature], skills[trial.signature])
         digest = hashlib.sha256(" ".join(sorted(trial.signature for trial in trials)).encode()).hexdigest()[
             :16
         ]
         when = int(1000 * max(record.finished for record in records.values()))
         sweep = self._client.get_run(self.parent)
-        if sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest:
-            self._show(when)  # another sweep may have been run since
+        finished = sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest
+        if finished and self._last:
+            return
+        for trial in trials:
+            self.log_trial(trial, records[trial.signature], skills[trial.signature])
+        if finished:
+            self._show(when)  # another sweep has been run since
             return
         for rank, row in enumerate(table.to_dict("records")):
             mine = [trial for trial in trials if trial.row == row["model"]]
@@ -507,6 +523,7 @@ class Tracking:
                     self._client.delete_tag(run.info.run_id, "mlflow.parentRunId")
                 elif sweep != self.parent and below != sweep:
                     self._client.set_tag(run.info.run_id, "mlflow.parentRunId", sweep)
+        self._client.set_experiment_tag(self._experiment, _SHOWN, self.parent)
 
     def _against(self) -> list[str]:
         return [f"{ref}_{column}" for ref in self._plan.sweep.references for column in _AGAINST]

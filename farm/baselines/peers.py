@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from sklearn.linear_model import LinearRegression
 
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
@@ -80,6 +79,8 @@ class PeerRegression(Estimator):
         RuntimeError
             If the volatility cannot be fitted; see `ArGarchFilter.fit`.
         """
+        from sklearn.linear_model import LinearRegression  # slow to import
+
         # A return that is hidden is 0 in every row: the solution of least norm gives it no weight.
         line = LinearRegression().fit(design(train, 1)[:, self._columns], target(train))
         self._beta = line.coef_ / self._scale

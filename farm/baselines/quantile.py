@@ -8,19 +8,19 @@ cross. They are put in order row by row, which brings them no further from the t
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-from quantile_forest import RandomForestQuantileRegressor
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import QuantileRegressor
-from sklearn.metrics import mean_pinball_loss
 
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
 from farm.base.types import Floats, Forecast, Inputs, Windows
 from farm.baselines.tabular import check_lags, design, freeze, target, thaw
+
+if TYPE_CHECKING:  # imported where a model is fitted: they take a second
+    from quantile_forest import RandomForestQuantileRegressor
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
 
 class QuantileEstimator(Estimator):
@@ -84,6 +84,8 @@ class LinearQuantiles(QuantileEstimator):
         ValueError
             If a feature or a target is NaN or infinite.
         """
+        from sklearn.linear_model import QuantileRegressor
+
         X, y = design(train, self._lags), target(train)
         unit = float(np.std(y)) or 1.0  # the solver's tolerance is absolute, and returns are small
         lines = [QuantileRegressor(quantile=level, alpha=0.0).fit(X, y / unit) for level in self._levels]
@@ -145,6 +147,9 @@ class BoostedQuantiles(QuantileEstimator):
         ValueError
             If a target is NaN or infinite.
         """
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.metrics import mean_pinball_loss
+
         X, y, X_val, y_val = design(train, self._lags), target(train), design(val, self._lags), target(val)
 
         def boost(level: float, n_trees: int) -> HistGradientBoostingRegressor:
@@ -220,6 +225,8 @@ class QuantileForest(QuantileEstimator):
         val
             Not read.
         """
+        from quantile_forest import RandomForestQuantileRegressor
+
         forest = RandomForestQuantileRegressor(**self._settings, random_state=0)
         self._forest = forest.fit(design(train, self._lags), target(train))
 

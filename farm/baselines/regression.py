@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import LinearRegression, Ridge
 
 from farm.base.model import MODELS, Estimator, ModelConfig, State
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
 from farm.base.types import RISK_LEVELS, Floats, Forecast, Inputs, Windows
 from farm.baselines.tabular import check_lags, design, freeze, target, thaw
+
+if TYPE_CHECKING:  # imported where a model is fitted: it takes a second
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
 # The features are scaled, so the largest eigenvalue of their Gram matrix is about samples x lags
 # (some 1e4 for five years of days). The grid reaches well above it, where the forecast is
@@ -65,6 +66,8 @@ class LinearForecaster(Estimator):
         ValueError
             If a feature or a target is NaN or infinite.
         """
+        from sklearn.linear_model import LinearRegression, Ridge
+
         X, y = design(train, self._lags), target(train)
         if self._alphas:
             X_val, y_val = design(val, self._lags), target(val)
@@ -143,6 +146,8 @@ class GradientBoosting(Estimator):
         self._max_iter = max_iter
 
     def _boost(self, train: Windows, n_trees: int) -> HistGradientBoostingRegressor:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
         regressor = HistGradientBoostingRegressor(
             learning_rate=self._learning_rate, max_iter=n_trees, early_stopping=False, random_state=0
         )

@@ -19,7 +19,6 @@ References
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from farm.base.types import Floats, Ints
 
@@ -164,6 +163,8 @@ def _forecast_error(taught_on: Floats, tested_on: Floats) -> float:
 
 def _marginal(real: Floats, made: Floats) -> dict[str, float]:
     """Compare the distributions of a day's return, asset by asset."""
+    from scipy import stats  # slow to import
+
     pairs = [(real[..., a].ravel(), made[..., a].ravel()) for a in range(real.shape[2])]
     return {
         "wasserstein": float(np.mean([stats.wasserstein_distance(*pair) for pair in pairs])),

@@ -38,7 +38,7 @@ def show_plan(plan: Plan, store: Store, console: Console) -> None:
     # A table of rich takes seconds over ten thousand rows.
     lines = ["  ".join(map(set_cell_size, row, widths)).rstrip() for row in (head, *cells)]
     console.print(lines[0], style="bold", highlight=False, soft_wrap=True)
-    console.out("\n".join(lines[1:]), highlight=False)
+    console.file.write("\n".join([*lines[1:], ""]))
     nodes = stage_nodes(plan.trials, plan.source, store)
     if nodes:
         console.print(_tree(nodes))

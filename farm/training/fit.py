@@ -120,6 +120,8 @@ def reproducible(seed: int) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _pools(modules: int) -> ThreadpoolController:
     """Find the libraries that have threads of their own, anew when a module has been imported since."""
+    import sklearn  # noqa: F401  (models import it as they are fitted, and its threads must be found here)
+
     return ThreadpoolController()
 
 

@@ -9,8 +9,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import yaml
-
 from farm.base.errors import UserError
 from farm.store import Store
 
@@ -47,6 +45,7 @@ def launchable() -> list[dict[str, float]]:
     list of dict
         By Ray's names, such as ``{"CPU": 8, "GPU": 1}``; empty where nothing is launched.
     """
+    import yaml  # slow to import, and a sweep on one machine needs none of it
     from ray._private.state import state
 
     record = state.get_cluster_config()

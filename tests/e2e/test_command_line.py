@@ -220,6 +220,19 @@ def test_dry_run_lists_the_trials_and_makes_nothing(run, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_imports_nothing_that_fits_draws_or_logs(tmp_path: Path) -> None:
+    program = (
+        "import sys, farm.sweep\nsys.argv = ['farm.sweep', 'ablation', '--quick', '--dry-run']\n"
+        "try:\n    farm.sweep.main()\nexcept SystemExit:\n    pass\n"
+        "slow = {'ray', 'mlflow', 'optuna', 'sklearn', 'matplotlib', 'plotly', 'scipy.stats'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_file_of_ones_own_is_a_sweep(run, tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(

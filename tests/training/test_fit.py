@@ -1,6 +1,10 @@
 import contextlib
 import copy
+import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -114,6 +118,28 @@ def test_reproducible_leaves_the_outside_as_it_was() -> None:
         torch.rand(100)
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
+
+
+def test_libraries_that_come_with_the_first_fit_are_held_to_one_thread_too() -> None:
+    program = (
+        "import farm.experiment\nfrom farm.training.fit import reproducible\n"
+        "with reproducible(0):\n"
+        "    import quantile_forest, scipy.optimize, sklearn.linear_model, statsmodels.api\n"
+        "    from threadpoolctl import threadpool_info\n"
+        "    print([pool['num_threads'] for pool in threadpool_info()])\n"
+        "print([pool['num_threads'] for pool in threadpool_info()])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    inside, outside = (json.loads(line) for line in said)
+    assert len(inside) >= 4
+    assert set(inside) == {1}
+    assert 2 in outside, "or the test sees nothing"
 
 
 def test_one_pass_is_the_loop_it_replaces(dataset: Dataset) -> None:
