@@ -1,0 +1,113 @@
+"""What MLflow holds after several sweeps, with a real database."""
+
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from farm.base.search_space import Sweep, Variant
+from farm.data.panel import Panel
+from farm.experiment import run
+from farm.plan import Options, Plan, make_plan
+from farm.report.conclusion import Conclusion, conclude
+from farm.store import Record, Store
+from farm.tracking import Tracking
+
+SWEEP = Sweep(
+    title="Two regressions",
+    question="Does shrinking help?",
+    common={"study.name": "forecast", "study.features": "feat", "study.lookback": 5},
+    variants=(
+        Variant(name="shrunk", values={"model.name": "ridge"}),
+        Variant(name="longer", values={"model.name": "linear", "model.lags": 3}),
+    ),
+    baselines=(Variant(name="linear", values={"model.name": "linear"}),),
+    references=("linear",),
+    tickers=("AR",),
+    market="MKT",
+)
+
+
+class World:
+    """Two sweeps, the smaller a part of the larger, finished and in the store."""
+
+    def __init__(self, folder: Path, panel: Panel) -> None:
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.whole = make_plan("two", SWEEP, panel, Options())
+        self.part = make_plan("two", SWEEP, panel, Options(variants=("shrunk",)))
+        store = Store(str(folder / "store")).open()
+        self.records: dict[str, Record] = {}
+        for trial in self.whole.trials:
+            store.put(trial.signature, trial.config, run(trial.config, panel))
+            record = store.get(trial.signature)
+            assert record is not None
+            self.records[trial.signature] = record
+        self._ends = {id(plan): conclude(plan, self._of(plan), folder) for plan in (self.whole, self.part)}
+        self.client = MlflowClient(self.uri)
+
+    def _of(self, plan: Plan) -> dict[str, Record]:
+        return {trial.signature: self.records[trial.signature] for trial in plan.trials}
+
+    def log(self, plan: Plan) -> Tracking:
+        """Log a sweep as its end does."""
+        end: Conclusion = self._ends[id(plan)]
+        tracking = Tracking(self.uri, plan, {})
+        skills = {trial.signature: {"vs/linear_rmse_skill": 0.1} for trial in plan.trials}
+        tracking.log_results(end.trials, self._of(plan), skills, end.table, "note", (), 0)
+        return tracking
+
+    def parents(self) -> dict[str, str]:
+        """Say below which run each trial's run stands, by row."""
+        experiment = self.client.get_experiment_by_name("two")
+        assert experiment is not None
+        found = self.client.search_runs([experiment.experiment_id], "tags.`farm.role` = 'trial'")
+        return {each.data.tags["farm.variant"]: each.data.tags["mlflow.parentRunId"] for each in found}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, ar1_panel: Panel) -> World:
+    return World(tmp_path_factory.mktemp("tracking"), ar1_panel)
+
+
+def test_a_finished_sweep_reads_no_trials_run_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = world.log(world.whole).parent
+    asked: list[str] = []
+    search = Tracking._runs
+    monkeypatch.setattr(
+        Tracking, "_runs", lambda self, role, **tags: asked.append(role) or search(self, role, **tags)
+    )
+    assert world.log(world.whole).parent == first
+    assert asked == ["sweep"]
+    assert set(world.parents().values()) == {first}
+
+
+def test_trials_stand_below_the_latest_sweep_that_asks_for_them(world: World) -> None:
+    whole = world.log(world.whole).parent
+    part = world.log(world.part).parent
+    assert part != whole
+    assert world.parents() == {"linear": part, "shrunk": part, "longer": whole}
+    assert world.log(world.whole).parent == whole
+    assert set(world.parents().values()) == {whole}
+
+
+def test_a_sweep_takes_back_what_one_that_was_killed_had_taken(world: World) -> None:
+    whole = world.log(world.whole).parent
+    killed = Tracking(world.uri, world.part, {})
+    trial = world.part.trials[0]
+    killed.log_trial(trial, world.records[trial.signature], {"vs/linear_rmse_skill": 0.1})
+    assert world.parents()[trial.row] == killed.parent
+    world.log(world.whole)
+    assert set(world.parents().values()) == {whole}
+
+
+def test_what_was_not_logged_to_its_end_is_completed(world: World) -> None:
+    whole = world.log(world.whole).parent
+    world.client.set_tag(whole, "farm.digest", "of fewer trials")
+    rows = world.client.search_runs(
+        [world.client.get_run(whole).info.experiment_id], "tags.`farm.variant` = 'longer'"
+    )
+    for row in rows:
+        world.client.delete_run(row.info.run_id)
+    assert "longer" not in world.parents()
+    world.log(world.whole)
+    assert world.parents()["longer"] == whole
