@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from benchmarks.idle import IdlePanel, idle_plan, made_up_panel
 from benchmarks.measure import Line, python, told
+from farm.data.door import load_panel
 from farm.data.panel import Panel
 from farm.studies.forecast import ForecastStudy
 
@@ -21,7 +23,8 @@ EVERY = 0.3  # seconds between two looks at a node's memory
 def rows(quick: bool) -> list[Line]:
     """Cut windows of one ticker, and run sweeps with more and more workers in processes of their own."""
     tickers = 50 if quick else TICKERS
-    panel = big_panel(tickers)
+    with tempfile.TemporaryDirectory() as folder:
+        panel = read_panel(tickers, Path(folder))
     size = panel_bytes(panel)
     study = ForecastStudy(ticker="T0", market="MARKET", features="feat")
     data = study.dataset(panel)
@@ -56,9 +59,16 @@ def rows(quick: bool) -> list[Line]:
     return lines
 
 
-def big_panel(tickers: int) -> Panel:
-    """Draw the panel."""
-    return made_up_panel((*(f"T{number}" for number in range(tickers)), "MARKET"), DAYS)
+def read_panel(tickers: int, folder: Path) -> Panel:
+    """Draw a panel, write it, and read it as a user's file is read, in a process that did not draw it."""
+    path = folder / f"{tickers}.parquet"
+    python("-m", "benchmarks.memory", "draw", str(tickers), str(path))
+    return load_panel(path)
+
+
+def draw(tickers: int, path: Path) -> None:
+    """Draw a panel into a file."""
+    made_up_panel((*(f"T{number}" for number in range(tickers)), "MARKET"), DAYS).frame().to_parquet(path)
 
 
 def panel_bytes(panel: Panel) -> int:
@@ -99,22 +109,26 @@ def _tree(root: int) -> dict[int, int]:
 
 
 def main() -> None:
-    """Run a sweep over a panel with some workers; print the most memory that it took."""
+    """Run a sweep over a panel with some workers; print the most memory that it took after reading."""
     import json
     import os
     import sys
-    import tempfile
 
     from farm.base.search_space import Resources
     from farm.store import Store
     from farm.tuning.engine import execute
     from farm.tuning.stage_tree import StageTree
 
+    if sys.argv[1] == "draw":
+        draw(int(sys.argv[2]), Path(sys.argv[3]))
+        return
     workers, tickers = map(int, sys.argv[1:3])
     plan = idle_plan(4 * 4 * workers, 0.3)
     small = plan.source
     assert isinstance(small, Panel)
-    plan = replace(plan, source=IdlePanel({**big_panel(tickers).bars, **small.bars}, "made up"))
+    with tempfile.TemporaryDirectory() as folder:
+        bars = read_panel(tickers, Path(folder)).bars
+    plan = replace(plan, source=IdlePanel({**bars, **small.bars}, "made up"))
     most = {"ray": 0, "all": 0}
     over = threading.Event()
 

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from farm.base.errors import UserError, nearest, shown
+from farm.base.memory import give_back
 from farm.data.panel import COLUMNS, FIELDS, Bars, Panel
 
 OHLCV = "equities_ohlcv"
@@ -52,7 +53,8 @@ def load_panel(path: Path | None = None, table: str = OHLCV) -> Panel:
     Returns
     -------
     Panel
-        Tickers in alphabetical order.
+        Tickers in alphabetical order. Those of a file are read-only and lie in a mapped copy of it, so that
+        a large panel takes its size once and not the several times over that reading takes.
 
     Raises
     ------
@@ -60,7 +62,9 @@ def load_panel(path: Path | None = None, table: str = OHLCV) -> Panel:
         If the file or anything in it is not as expected; the message names the first bad row.
     """
     if path is not None:
-        return panel_from(_read(path), path.name)
+        panel = panel_from(_read(path), path.name).mapped()
+        give_back()
+        return panel
     if table == OHLCV:
         return panel_from(_bundled(OHLCV), "bundled")
     closes = load_closes(table)

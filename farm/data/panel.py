@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from farm.base import memory
 from farm.base.errors import UserError, nearest, shown
 from farm.base.types import Dates, Floats
 
@@ -142,6 +143,15 @@ class Panel:
             chosen[ticker] = Bars(bars.dates[low:high], bars.values[low:high])  # noqa: PD011
         return Panel(chosen, self.source)
 
+    def mapped(self) -> Panel:
+        """Move the bars to a file that is mapped into memory; see `farm.base.memory.mapped`."""
+        laid = iter(memory.mapped([array for bars in self.bars.values() for array in _arrays(bars)]))
+        return Panel({name: Bars(next(laid), next(laid)) for name in self.bars}, self.source)
+
+    def rest(self) -> None:
+        """Take bars that lie in a mapped file out of memory, until they are read again."""
+        memory.rest(array for bars in self.bars.values() for array in _arrays(bars))
+
     def frame(self) -> pd.DataFrame:
         """Give the long table: the columns of `COLUMNS`, a row for each ticker and day."""
         parts = [
@@ -151,6 +161,10 @@ class Panel:
             for name, bars in self.bars.items()
         ]
         return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _arrays(bars: Bars) -> tuple[Dates, Floats]:
+    return bars.dates, bars.values  # noqa: PD011
 
 
 def _bound(day: str | None, name: str) -> np.datetime64 | None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 from farm.base.errors import NO_SPACE, UserError, without_credentials
 from farm.base.search_space import Resources
+from farm.data.panel import Panel
 from farm.experiment import TrialConfig, advance, conclude, run
 from farm.plan import Trial
 from farm.store import Store
@@ -200,6 +201,9 @@ def execute(
         work = tune.with_parameters(
             _trainable, sources=tuple(sources), root=store.root, keep_every=keep_every
         )
+        for source in sources:  # Ray's store has a copy for the workers of this node
+            if isinstance(source, Panel):
+                source.rest()
         tuner = tune.Tuner(
             tune.with_resources(work, needs),
             tune_config=tune.TuneConfig(
