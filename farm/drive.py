@@ -227,17 +227,20 @@ class _Driver:
         with Progress(self._console, total, total - len(missing), stages, reference) as progress:
             for outcome in tree.stopped():  # by gates after stages of the store
                 self._settle(outcome, progress, self.failures)
-            self._tracking().result()  # what MLflow refuses ends the sweep before Ray is started
-            execute(
-                tree,
-                [self.plan.source],
-                self._store,
-                on_event=self._listener(progress, self.failures),
-                concurrency=self._runtime.concurrency,
-                resources=self.plan.sweep.resources,
-                address=self._runtime.address,
-                keep_every=self._runtime.checkpoint_every,
-            )
+            opened = self._tracking()
+            if not tree.finished:
+                with cluster(self._runtime.address, self._runtime.concurrency):  # while MLflow is opened
+                    opened.result()  # what MLflow refuses ends the sweep before a trial is begun
+                    execute(
+                        tree,
+                        [self.plan.source],
+                        self._store,
+                        on_event=self._listener(progress, self.failures),
+                        concurrency=self._runtime.concurrency,
+                        resources=self.plan.sweep.resources,
+                        address=self._runtime.address,
+                        keep_every=self._runtime.checkpoint_every,
+                    )
         self.seconds += time.monotonic() - started
         return all(trial.signature in self.records or trial.name in self.failures for trial in missing)
 

@@ -13,7 +13,6 @@ import hashlib
 import logging
 import math
 import os
-import re
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,15 +27,25 @@ from urllib.parse import unquote, urlsplit
 
 from farm import serving
 from farm.base.errors import UserError
-from farm.evaluation.checklist import checklist_text
 from farm.plan import Plan, Trial
-from farm.store import Record, epochs_of_stages, shares_of_warnings
-from farm.views import SKILL, saved_views
+from farm.runs import (
+    PRIMARY_METRIC,
+    against,
+    defined,
+    flat,
+    labels,
+    metric_name,
+    row_metrics,
+    tree_metrics,
+    trial_metrics,
+    trial_tags,
+)
+from farm.store import Record, shares_of_warnings
+from farm.views import saved_views
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PRIMARY_METRIC = "test/rmse"
 _LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
 _MARKS = ("farm.pareto", "farm.pick")  # tags of what a search has tried
@@ -44,21 +53,7 @@ _SHOWN = (
     "farm.shown"  # tag of an experiment: the sweep's run that its table shows; _NONE where one is at work
 )
 _NONE = "none"
-_FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
-_SUMMARY = {  # metric of a summary run: column of the verdict
-    "test/rmse": "rmse",
-    "test/mae": "mae",
-    "test/direction_accuracy": "direction_accuracy",
-    "ci/lo": "rmse_lo",
-    "ci/hi": "rmse_hi",
-    "dm/statistic": "dm_statistic",
-    "dm/p": "dm_p",
-    "mcs/p": "mcs_p",
-}
-_AGAINST = ("rmse_skill", "p_selected")  # columns of the verdict for each reference
-_BEST = {"best/val_loss": "val/best_loss", "best/epoch": "train/best_epoch"}  # the table shows the last value
 _SERVED_BY = ("mlflow", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
-_TOLD_APART = 8  # leading characters by which the parallel-coordinates plot tells values apart
 
 
 def check_uri(uri: str) -> None:
@@ -210,7 +205,7 @@ class Tracking:
         self._uri = uri
         self._plan = plan
         self._colours = colours
-        self._labels = _labels(plan)
+        self._labels = labels(plan)
         self._client = MlflowClient(tracking_uri=uri)
         experiment = self._client.get_experiment_by_name(plan.name)
         if experiment is None:
@@ -287,7 +282,7 @@ class Tracking:
         UserError
             If MLflow cannot be written; the next run of the sweep logs what is missing.
         """
-        scores = {_FORBIDDEN.sub("_", name) for name in _defined(skill)}
+        scores = {metric_name(name) for name in defined(skill)}
         run = self._trials.get(trial.signature)
         if run is not None and run.whole and scores <= run.scores:
             if run.parent != self.parent:  # the latest sweep that asks for a trial shows it
@@ -296,33 +291,14 @@ class Tracking:
         when = int(record.finished * 1000)
         if run is None:
             seconds = record.metrics["cost/fit_seconds"] + record.metrics["cost/evaluate_seconds"]
-            tags = self._tags("trial", trial.row) | {
-                "mlflow.parentRunId": self.parent,
-                "farm.kind": trial.role,
-                "farm.ticker": trial.ticker,
-                "farm.signature": trial.signature,
-                **record.tags,
-                **_origin_tags(record),
-            }
-            for number, (name, stage) in enumerate(record.stages.items(), start=1):
-                tags[f"stage/{number}"] = f"{name}: {stage}"
-            if record.stages:
-                tags["farm.checklist"] = checklist_text(record.metrics)
-            if record.oracles:
-                tags["farm.oracles"] = ", ".join(record.oracles)
+            tags = self._tags("trial", trial.row) | trial_tags(trial, record)
+            tags["mlflow.parentRunId"] = self.parent
             run = _Logged.of(self._create(trial.name, tags, when - int(1000 * seconds)))
             self._log_data(run.run_id, trial)
-        metrics = [(name, value, 0) for name, value in {**record.metrics, **skill}.items()]
-        for epoch in record.history.epochs if record.history else ():
-            metrics += [
-                ("train/loss", epoch.train_loss, epoch.epoch),
-                ("val/loss", epoch.val_loss, epoch.epoch),
-            ]
-        metrics += [(best, record.metrics[name], 0) for best, name in _BEST.items() if name in record.metrics]
-        params = self._params({"variant": trial.row, **_flat(record.config)})
+        params = self._params({"variant": trial.row, **flat(record.config)})
         # What is there may be numbered as another plan had it, and a param is never changed.
         missing = {name: value for name, value in params.items() if name not in run.params}
-        self._finish(run.run_id, metrics, missing, when)
+        self._finish(run.run_id, trial_metrics(record, skill), missing, when)
         self._trials[trial.signature] = replace(
             run, whole=True, scores=run.scores | scores, params=frozenset()
         )
@@ -385,7 +361,7 @@ class Tracking:
                 self._log_summary(row, mine, records, when - rank, further)
         self._show(when)
         counts: dict[str, float] = {"cost/trials": len(trials), "cost/failed_trials": failed}
-        counts |= _tree_metrics([records[trial.signature] for trial in trials], seconds)
+        counts |= tree_metrics([records[trial.signature] for trial in trials], seconds)
         for path in files:
             self._client.log_artifact(self.parent, str(path), "figures" if path.suffix == ".png" else None)
         self._client.set_tag(self.parent, "mlflow.note.content", note)
@@ -394,7 +370,7 @@ class Tracking:
         for row in best:
             self._client.set_tag(self.parent, "farm.best", row["model"])
             counts |= {f"best/{name}": row[name] for name in ("rmse", "direction_accuracy", "dm_p")}
-            counts |= {f"best/{column}": row[column] for column in self._against()}
+            counts |= {f"best/{column}": row[column] for column in against(self._plan.sweep.references)}
         self._client.set_tag(self.parent, "farm.digest", digest)
         when = max(when, sweep.info.start_time)  # of trials that were there before it
         self._finish(self.parent, [(name, value, 0) for name, value in counts.items()], {}, when)
@@ -475,8 +451,8 @@ class Tracking:
             for name, value in tags.items():
                 if run is not None and run.tags.get(name, "") != value:
                     self._client.set_tag(run.run_id, name, value)
-        for name, score in _defined(metrics).items():
-            self._client.log_metric(self.parent, _FORBIDDEN.sub("_", name), score, step=0)
+        for name, score in defined(metrics).items():
+            self._client.log_metric(self.parent, metric_name(name), score, step=0)
 
     def _log_summary(
         self,
@@ -494,13 +470,8 @@ class Tracking:
         tags |= shares_of_warnings(records)
         for earlier in self._runs(row["role"], **{k: tags[k] for k in ("farm.sweep", "farm.variant")}):
             self._client.delete_run(earlier.info.run_id)
-        shared = set.intersection(*(set(record.metrics) for record in records))
-        metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
-        metrics |= {name: row[column] for name, column in _SUMMARY.items()}
-        metrics |= {f"vs/{column}": row[column] for column in self._against()} | dict(more)
-        for reference in self._plan.sweep.references:
-            metrics[SKILL.format(reference)] = 100 * row[f"{reference}_rmse_skill"]
-        params = dict(set.intersection(*(set(_flat(record.config).items()) for record in records)))
+        metrics = row_metrics(row, records, self._plan.sweep.references) | dict(more)
+        params = dict(set.intersection(*(set(flat(record.config).items()) for record in records)))
         run = self._create(row["model"], tags, when)
         for some in {trial.ticker: trial for trial in trials}.values():
             self._log_data(run.info.run_id, some)
@@ -524,9 +495,6 @@ class Tracking:
                 elif sweep != self.parent and below != sweep:
                     self._client.set_tag(run.info.run_id, "mlflow.parentRunId", sweep)
         self._client.set_experiment_tag(self._experiment, _SHOWN, self.parent)
-
-    def _against(self) -> list[str]:
-        return [f"{ref}_{column}" for ref in self._plan.sweep.references for column in _AGAINST]
 
     def _params(self, values: Mapping[str, str]) -> dict[str, str]:
         return {name: self._labels.get((name, value), value) for name, value in values.items()}
@@ -560,7 +528,7 @@ class Tracking:
         from mlflow.entities import Metric, Param
 
         rows = [
-            Metric(_FORBIDDEN.sub("_", name), float(value), when, step)
+            Metric(metric_name(name), float(value), when, step)
             for name, value, step in metrics
             if math.isfinite(value)
         ]
@@ -568,68 +536,3 @@ class Tracking:
             first = [Param(name, value) for name, value in params.items()] if start == 0 else []
             self._client.log_batch(run_id, metrics=rows[start : start + _BATCH], params=first)
         self._client.set_terminated(run_id, "FINISHED", end_time=when)
-
-
-def _tree_metrics(records: Sequence[Record], seconds: float) -> dict[str, float]:
-    """Compare the epochs of all trials with those of their stages, each counted once."""
-    scratch, trained = epochs_of_stages(records)
-    if not trained:
-        return {}
-    metrics = {
-        "tree/epochs_from_scratch": float(scratch),
-        "tree/epochs_trained": float(trained),
-        "tree/ratio": scratch / trained,
-    }
-    return {**metrics, "tree/wall_seconds": seconds} if seconds else metrics
-
-
-def _defined(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Flatten a config to MLflow params: dotted keys, plain numbers."""
-    flat: dict[str, str] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        elif value is not None:
-            flat[f"{prefix}{name}"] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return flat
-
-
-def _labels(plan: Plan) -> dict[tuple[str, str], str]:
-    """Mark with numbers the values of a param that the parallel-coordinates plot would merge.
-
-    Returns
-    -------
-    dict
-        Such as ``{("model.name", "surface_cvae"): "2 surface_cvae"}``, for texts alone: numbers stay plain.
-    """
-    values: dict[str, set[str]] = {}
-    for trial in plan.trials:
-        for name, value in {"variant": trial.row, **_flat(trial.config.model_dump(mode="json"))}.items():
-            values.setdefault(name, set()).add(value)
-    labels: dict[tuple[str, str], str] = {}
-    for name, found in values.items():
-        texts = sorted(value for value in found if not _is_number(value))
-        if len({text[:_TOLD_APART] for text in texts}) < len(texts):
-            width = len(str(len(texts)))
-            labels |= {(name, text): f"{i:0{width}d} {text}" for i, text in enumerate(texts, start=1)}
-    return labels
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _origin_tags(record: Record) -> dict[str, str]:
-    """Give the revision where MLflow looks for it, and the rest under ``env/``."""
-    tags = {f"env/{name}": value for name, value in record.origin.items() if name != "revision"}
-    if "revision" in record.origin:
-        tags["mlflow.source.git.commit"] = record.origin["revision"]
-    return tags

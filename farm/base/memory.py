@@ -40,9 +40,8 @@ def mapped(arrays: Sequence[Array]) -> list[Array]:
             for key, array in different.items():
                 file.seek(-file.tell() % 64, 1)  # as numpy lays arrays out in memory
                 offsets[key] = file.tell()
-                file.write(
-                    np.ascontiguousarray(array.T if _fortran(array) else array).reshape(-1).view(np.uint8)
-                )
+                flat = np.ascontiguousarray(array.T if _fortran(array) else array).reshape(-1)
+                file.write(flat.view(np.uint8).data)  # a buffer has no type for days
             file.flush()
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError:

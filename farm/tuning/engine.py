@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import tempfile
 import time
 import traceback
@@ -35,6 +36,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_prestart_worker_first_driver": "0",  # Tune's actors take none of them, and each imports for a second
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # an epoch's report holds no objective of a search
@@ -239,8 +241,10 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
     Raises
     ------
     UserError
-        If the cluster cannot be reached.
+        If the cluster cannot be reached, or Ray is to be started by a process that has imported it without
+        its token authentication.
     """
+    unguarded = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
     for name, value in (_QUIET | _KEEP_FREED).items():
         os.environ.setdefault(name, value)
     import ray
@@ -248,6 +252,14 @@ def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if (
+        unguarded and address is None
+    ):  # Ray reads the mode when it is imported, and then waits for a token in vain
+        del os.environ["RAY_AUTH_MODE"]
+        raise UserError(
+            "got a process that imported ray without RAY_AUTH_MODE, expected RAY_AUTH_MODE=token, which keeps"
+            " others out of the Ray a sweep starts: set it before ray is imported, or run the sweep first"
+        )
     _connect(address, concurrency)
     try:
         for logger in ("ray", "ray.tune", "ray.train"):
