@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,14 @@ class Bars:
             )
         if (np.diff(self.dates) <= np.timedelta64(0, "D")).any():
             raise ValueError("the days of bars must increase strictly")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the days as numbers, whose memory workers share; days themselves are copied to each."""
+        return {**vars(self), "dates": self.dates.view(np.int64)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take them back."""
+        vars(self).update(state, dates=state["dates"].view("datetime64[D]"))
 
     def __len__(self) -> int:
         """Count the days."""

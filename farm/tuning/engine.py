@@ -444,33 +444,21 @@ def _desk(
     Once there is no room for a result no job is begun any more, and those that are lost so are not told
     as failed.
     """
-    from ray.tune.search import Searcher
-
     jobs: dict[str, Job] = {}  # those that Tune has, by its trial ids
     lost: list[Job] = []
     losses: Counter[str] = Counter()
     homeless: list[Job] = []  # those whose result had no room
 
-    class Desk(Searcher):  # type: ignore[misc]  # ray is not typed
-        def suggest(self, trial_id: str) -> Any:
-            if supply.finished or homeless:
-                return Searcher.FINISHED
-            if len(jobs) >= most:
-                return None
-            job = lost.pop() if lost else supply.next()
-            if job is None:
-                return None
-            jobs[trial_id] = job
-            return {**vars(job), "config": job.config.model_dump_json()}
-
-        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            """Leave it to the callback, which knows more."""
-
-        def save(self, checkpoint_path: str) -> None:
-            """Write nothing: a sweep resumes from the store."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Read nothing."""
+    def suggest(trial_id: str, finished: Any) -> Any:
+        if supply.finished or homeless:
+            return finished
+        if len(jobs) >= most:
+            return None
+        job = lost.pop() if lost else supply.next()
+        if job is None:
+            return None
+        jobs[trial_id] = job
+        return {**vars(job), "config": job.config.model_dump_json()}
 
     def tell(kind: Kind, trial: Any, **details: Any) -> None:
         if kind in ("started", "epoch"):
@@ -489,7 +477,34 @@ def _desk(
         times = {name: last.get(name, math.nan) for name in ("began", "left")}
         on_event(Event(kind, job, error=error, outcomes=supply.ended(job, error), **times))
 
-    return Desk(), relay(tell), lambda: bool(homeless)
+    return _searcher(suggest), relay(tell), lambda: bool(homeless)
+
+
+def _searcher(suggest: Callable[[str, Any], Any]) -> Any:
+    """Make the Tune searcher that asks ``suggest(trial_id, finished)`` for what a worker does next."""
+    from ray.tune.search import Searcher
+
+    class Desk(Searcher):  # type: ignore[misc]  # ray is not typed
+        def __init__(self, suggest: Callable[[str, Any], Any]) -> None:
+            super().__init__()
+            self._suggest = suggest
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # Tune saves its searcher, and with this one's would go all the data
+
+        def suggest(self, trial_id: str) -> Any:
+            return self._suggest(trial_id, Searcher.FINISHED)
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            """Leave it to the callback, which knows more."""
+
+        def save(self, checkpoint_path: str) -> None:
+            """Write nothing: a sweep resumes from the store."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Read nothing."""
+
+    return Desk(suggest)
 
 
 def _in_order() -> Any:

@@ -1,6 +1,7 @@
 """Bars and panels: what names them, what they share and what they refuse."""
 
 import hashlib
+import pickle
 import struct
 
 import numpy as np
@@ -68,3 +69,15 @@ def test_select_keeps_both_ends_and_copies_nothing():
 def test_select_says_what_is_wrong(tickers, start, end, words):
     with pytest.raises(UserError, match=words):
         load_panel().select(tickers, start, end)
+
+
+def test_a_pickled_panel_leaves_its_numbers_outside_where_workers_share_them():
+    panel = load_panel()
+    outside: list[pickle.PickleBuffer] = []
+    stream = pickle.dumps(panel, protocol=5, buffer_callback=outside.append)
+    assert len(stream) < 10_000 < sum(len(buffer.raw()) for buffer in outside)
+    again = pickle.loads(stream, buffers=outside)
+    for name, bars in panel.bars.items():
+        assert again.bars[name].dates.dtype == bars.dates.dtype
+        np.testing.assert_array_equal(again.bars[name].dates, bars.dates)
+        assert np.shares_memory(again.bars[name].values, bars.values)

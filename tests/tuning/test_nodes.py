@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
 
 from farm.base.errors import UserError
 from farm.store import Store
 from farm.tracking import check_for_cluster
 from farm.tuning import nodes
+from farm.tuning.engine import _searcher
 
 
 def test_an_equal_node_that_shares_the_store_is_taken() -> None:
@@ -83,3 +85,10 @@ def test_ray_that_was_imported_without_its_token_is_told_at_once() -> None:
     )
     assert "set it before ray is imported" in done.stdout
     assert done.stdout.count("\n") == 1
+
+
+def test_what_tune_saves_of_a_sweep_holds_none_of_its_data() -> None:
+    data = bytes(10**6)
+    searcher = _searcher(lambda trial_id, finished: data)
+    assert searcher.suggest("a") is data
+    assert len(cloudpickle.dumps(searcher)) < 10_000
