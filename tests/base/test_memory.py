@@ -1,5 +1,4 @@
 import mmap
-import pickle
 import re
 import sys
 import tempfile
@@ -7,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray import cloudpickle
 
 from farm.base.memory import give_back, mapped, rest
 from farm.data.door import load_panel
@@ -35,7 +35,7 @@ def test_the_same_bits_in_the_same_layout(name: str) -> None:
     given = ARRAYS[name]
     _, laid, again = mapped([ROWS, given, given])
     assert again is laid, "written once"
-    for found in (laid, pickle.loads(pickle.dumps(laid))):  # noqa: S301
+    for found in (laid, cloudpickle.loads(cloudpickle.dumps(laid))):
         assert found.dtype == given.dtype
         np.testing.assert_array_equal(found, given)
     assert not laid.flags.writeable or not laid.size

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from ray import cloudpickle
 
 from farm.base.errors import UserError
 from farm.data.door import load_panel
@@ -76,7 +77,7 @@ def test_a_pickled_panel_leaves_its_numbers_outside_where_workers_share_them():
     outside: list[pickle.PickleBuffer] = []
     stream = pickle.dumps(panel, protocol=5, buffer_callback=outside.append)
     assert len(stream) < 10_000 < sum(len(buffer.raw()) for buffer in outside)
-    again = pickle.loads(stream, buffers=outside)
+    again = cloudpickle.loads(stream, buffers=outside)
     for name, bars in panel.bars.items():
         assert again.bars[name].dates.dtype == bars.dates.dtype
         np.testing.assert_array_equal(again.bars[name].dates, bars.dates)
