@@ -25,11 +25,13 @@ class Steps:
 
     every: int
     ended: int = 0
+    last: float = 0.0  # when the last one so far ended
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def tell(self) -> None:
         """Count a trial that has ended."""
         self.ended += 1
+        self.last = time.time()
         if self.ended % self.every == 0:
             self.rows.append(
                 {"ended": self.ended, "at": time.time(), "cpu": time.process_time(), "rss": resident()}
@@ -82,7 +84,13 @@ def main() -> None:
         with Path("log.txt").open("w") as log:
             code = drive(plan, None, runtime, Console(file=log, width=120)).code
     now = {"at": time.time(), "cpu": time.process_time(), "rss": resident()}
-    told = {"trials": len(plan.trials), "code": code, "began": STARTED, "planned": imported}
+    told = {
+        "trials": len(plan.trials),
+        "code": code,
+        "began": STARTED,
+        "planned": imported,
+        "last": steps.last,
+    }
     json.dump({**told, "ended": now["at"], "cpu": now["cpu"], "steps": steps.rows}, sys.stdout)
     print()
 

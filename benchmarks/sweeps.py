@@ -70,7 +70,7 @@ def overhead(quick: bool) -> list[Line]:
     trials, seconds, workers = (8, 2.0, 2) if quick else (200, 2.0, os.cpu_count() or 1)
     found = idle(trials, seconds)
     alone = trials * seconds / workers
-    first, last = found["steps"][0]["at"], found["steps"][-1]["at"]
+    first, last = found["steps"][0]["at"], found["last"]
     return [
         Line(
             f"% of wall time beyond {trials} trials of {seconds:g} s",
