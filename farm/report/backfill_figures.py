@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,7 +24,20 @@ from matplotlib.ticker import MaxNLocator
 from farm.base.types import Dates, Floats, Forecast
 from farm.evaluation.intervals import interval_of
 from farm.evaluation.latent import correlations
-from farm.report.marks import COLOURS, GREY, INK, PALE, PERCENT, dated, new_figure, say, tidy, titled
+from farm.report.marks import (
+    AROUND,
+    COLOURS,
+    GREY,
+    INK,
+    PALE,
+    PERCENT,
+    dated,
+    heat_map,
+    new_figure,
+    say,
+    tidy,
+    titled,
+)
 
 _ALARM = "#882255"
 
@@ -90,23 +102,10 @@ def correlation_heatmap(latents: Mapping[str, Floats], returns: Floats, assets: 
     for place, (axis, (name, z)) in enumerate(zip(axes, latents.items(), strict=True)):
         r = correlations(z, returns)
         last = place == len(latents) - 1
-        sns.heatmap(
-            pd.DataFrame(r, index=[f"z{d}" for d in range(dimensions)], columns=list(assets)),
-            ax=axis,
-            cmap="vlag",
-            vmin=-1,
-            vmax=1,
-            annot=np.vectorize(lambda v: f"{v:+.2f}".replace("-", "−"))(r),
-            fmt="",
-            annot_kws={"fontsize": 9},
-            linewidths=0.6,
-            linecolor="white",
-            cbar=last,
-            cbar_kws={"fraction": 0.05, "pad": 0.03},
-        )
-        for text in axis.texts:
-            column, row = (int(where) for where in text.get_position())
-            text.set_color("white" if abs(r[row, column]) > 0.6 else INK)
+        table = pd.DataFrame(r, index=[f"z{d}" for d in range(dimensions)], columns=list(assets))
+        cells = heat_map(axis, table, AROUND, -1, 1, lambda v: f"{v:+.2f}")
+        if last:
+            figure.colorbar(cells, ax=axis, fraction=0.05, pad=0.03).outline.set_visible(False)
         axis.set_title(
             f"{name}: largest |r| {np.abs(r).max():.2f}",
             loc="left",
@@ -114,8 +113,6 @@ def correlation_heatmap(latents: Mapping[str, Floats], returns: Floats, assets: 
             color=INK,
             fontweight="bold",
         )
-        axis.set(xlabel="", ylabel="")
-        axis.tick_params(length=0, labelsize=9.5, labelcolor=INK, rotation=0)
     return titled(figure, "What the latent knows of each asset's return", "Pearson correlation, test block.")
 
 

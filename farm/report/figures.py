@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from farm.base.errors import UserError, nearest
 from farm.report.marks import (
+    AROUND,
     BASELINE_GREYS,
     COLOURS,
     GREY,
@@ -29,6 +29,7 @@ from farm.report.marks import (
     PERCENT,
     Look,
     dated,
+    heat_map,
     legend_handle,
     limits,
     looks_of,
@@ -379,32 +380,16 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
     apart = (percent - 50).abs().to_numpy()
     # One odd cell must not wash out the others, nor a quiet table shout.
     reach = float(np.clip(np.nanquantile(apart, 0.95), 3, 15)) if np.isfinite(apart).any() else 3.0
-    sns.heatmap(
-        percent,
-        ax=axis,
-        cmap="vlag_r",
-        center=50,
-        vmin=50 - reach,
-        vmax=50 + reach,
-        annot=True,
-        fmt=".1f",
-        annot_kws={"fontsize": 9},
-        linewidths=0.6,
-        linecolor="white",
-        cbar_kws={"extend": "both" if np.nanmax(apart) > reach else "neither", "fraction": 0.03, "pad": 0.02},
+    cells = heat_map(
+        axis, percent, AROUND, 50 - reach, 50 + reach, lambda v: "" if math.isnan(v) else f"{v:.1f}"
     )
-    axis.set_facecolor(PALE)  # a missing cell
-    for text in axis.texts:
-        column, row = (int(place) for place in text.get_position())
-        text.set_color("white" if apart[row, column] > 0.7 * reach else INK)
+    beyond = "both" if np.nanmax(apart) > reach else "neither"
+    figure.colorbar(cells, ax=axis, extend=beyond, fraction=0.03, pad=0.02).outline.set_visible(False)
     variants = sum(story.looks[name].variant for name in models)
-    axis.axvline(variants, color="white", linewidth=5)
-    axis.axhline(len(percent) - 1, color="white", linewidth=5)
-    axis.set(xlabel="", ylabel="")
+    axis.axvline(variants - 0.5, color="white", linewidth=5)
+    axis.axhline(len(percent) - 1.5, color="white", linewidth=5)
     axis.xaxis.tick_top()
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=INK)
-    for label in axis.get_yticklabels():
-        label.set_rotation(0)
+    axis.tick_params(which="both", length=0)
     for label, name in zip(axis.get_xticklabels(), models, strict=True):
         look = story.looks[name]
         label.set(rotation=35, ha="left", rotation_mode="anchor", color=look.colour if look.variant else GREY)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from farm.base.types import Floats, Ints
-from farm.report.marks import COLOURS, GREY, INK, new_figure, tidy, titled
+from farm.report.marks import COLOURS, GREY, INK, RISING, heat_map, new_figure, tidy, titled
 
 QUARTERS = ("calmest quarter of days", "calm", "wild", "wildest quarter")
 _QUARTER_COLOURS = ("#9ecae1", "#3182bd", "#fdae6b", "#c0392b")
@@ -137,22 +136,17 @@ def alignment_figure(alike: pd.DataFrame) -> Figure:
     alike
         See `farm.report.latent_space.alignment_table`.
     """
-    values = alike.to_numpy(np.float64)
     size = 0.62 * len(alike)
     figure = new_figure(max(size + 3.0, 6.5), max(size * 0.62 + 2.4, 3.4))
     axis = figure.subplots()
-    colours = LinearSegmentedColormap.from_list("alike", ("#ffffff", COLOURS[0]))
-    axis.imshow(values, cmap=colours, vmin=0, vmax=1, aspect="auto")
-    for (row, column), cka in np.ndenumerate(values):
-        text = "–" if math.isnan(cka) else f"{cka:.2f}".replace("-", "−")
-        ink = "white" if cka > 0.6 else INK
-        weight = "bold" if row == column else "normal"
-        axis.text(column, row, text, ha="center", va="center", fontsize=8.5, color=ink, fontweight=weight)
-    axis.set_xticks(range(len(alike)), list(alike.columns), rotation=40, ha="left")
-    axis.set_yticks(range(len(alike)), list(alike.index))
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=INK, top=True, labeltop=True, labelbottom=False)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    heat_map(axis, alike, RISING, 0, 1, lambda cka: "–" if math.isnan(cka) else f"{cka:.2f}")
+    for text in axis.texts:
+        column, row = text.get_position()
+        text.set_fontweight("bold" if row == column else "normal")
+    axis.xaxis.tick_top()
+    axis.tick_params(which="both", length=0)
+    for label in axis.get_xticklabels():
+        label.set(rotation=40, ha="left")
     note = (
         "Linear CKA, debiased, on the test days; means over tickers and seeds.\nBold: seeds of one variant."
     )

@@ -7,7 +7,7 @@ a process may draw whatever else it likes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -29,6 +31,9 @@ INK, GREY, PALE = "#222222", "#6b6b6b", "#dddddd"
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#882255", "#56b4e9", "#ca9161")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # nine on eight colours: 72 pairs
 BASELINE_GREYS = ("#4d4d4d", "#8c8c8c")
+# Colours of cells: more of one thing, and less or more than something.
+RISING = LinearSegmentedColormap.from_list("rising", ("#ffffff", COLOURS[0]))
+AROUND = LinearSegmentedColormap.from_list("around", (COLOURS[3], "#ffffff", COLOURS[0]))
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−"))
 
 
@@ -251,6 +256,53 @@ def rows_of_points(
         look = looks[name]
         label.set_color(look.colour if look.variant else INK if name == reference else GREY)
         label.set_fontweight("bold" if look.variant or name == reference else "normal")
+
+
+def heat_map(
+    axis: Axes,
+    table: pd.DataFrame,
+    colours: Colormap,
+    low: float,
+    high: float,
+    text: Callable[[float], str],
+) -> AxesImage:
+    """Draw a table as cells of colour, each with its number.
+
+    Parameters
+    ----------
+    axis
+        Where; its ticks are the names of the table's rows and columns.
+    table
+        Numbers; a NaN is a pale cell.
+    colours, low, high
+        The colours from the lowest number to the highest; what lies beyond has the last one.
+    text
+        Writes a number, NaN too; what it leaves empty is not written.
+
+    Returns
+    -------
+    AxesImage
+        What a colour bar needs.
+    """
+    values = table.to_numpy(np.float64)
+    image = axis.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    axis.set_facecolor(PALE)
+    brightness = image.to_rgba(values)[..., :3] @ (0.299, 0.587, 0.114)  # as it looks, ITU-R BT.601
+    dark = (brightness < 0.55) & np.isfinite(values)
+    for (row, column), value in np.ndenumerate(values):
+        if written := text(value).replace("-", "−"):
+            ink = "white" if dark[row, column] else INK
+            axis.text(column, row, written, ha="center", va="center", fontsize=8.5, color=ink)
+    rows, columns = values.shape
+    axis.set_xticks(range(columns), [str(name) for name in table.columns])
+    axis.set_yticks(range(rows), [str(name) for name in table.index])
+    axis.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
+    axis.set_yticks(np.arange(rows - 1) + 0.5, minor=True)
+    axis.grid(which="minor", color="white", linewidth=0.6)
+    axis.tick_params(which="both", length=0, labelsize=9.5, labelcolor=INK)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return image
 
 
 def limits(

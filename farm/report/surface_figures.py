@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -25,8 +24,10 @@ from farm.report.marks import (
     INK,
     PALE,
     PERCENT,
+    RISING,
     Look,
     dated,
+    heat_map,
     legend_handle,
     message_figure,
     new_figure,
@@ -158,22 +159,10 @@ def cell_heatmap(rmse: Mapping[str, Floats], maturities: Sequence[str], strikes:
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     top = max(float(values.max()) for values in rmse.values())
     for axis, (name, values) in zip(axes, rmse.items(), strict=False):
-        sns.heatmap(
-            pd.DataFrame(values, index=list(maturities), columns=list(strikes)),
-            ax=axis,
-            cmap="crest",
-            vmin=0,
-            vmax=top,
-            annot=True,
-            fmt=".3f",
-            annot_kws={"fontsize": 8.5},
-            linewidths=0.6,
-            linecolor="white",
-            cbar=False,
-        )
+        table = pd.DataFrame(values, index=list(maturities), columns=list(strikes))
+        heat_map(axis, table, RISING, 0, top, lambda v: f"{v:.3f}")
         axis.set_title(name, loc="left", fontsize=10, color=INK, fontweight="bold")
         axis.set_xlabel("strike", color=INK, fontsize=9.5)
-        axis.tick_params(length=0, labelsize=9, labelcolor=INK, rotation=0)
     for axis in axes[::columns]:
         axis.set_ylabel("maturity", color=INK, fontsize=9.5)
     for axis in axes[len(rmse) :]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich import box
@@ -19,7 +19,19 @@ from farm.base.types import Floats
 from farm.evaluation.regimes import skill_by_regime
 from farm.evaluation.selection import LEVEL, judge_tickers
 from farm.evaluation.trading import COSTS, HOLD, sign_strategy
-from farm.report.marks import COLOURS, GREY, INK, MARKERS, PALE, PERCENT, new_figure, tidy, titled
+from farm.report.marks import (
+    AROUND,
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    PALE,
+    PERCENT,
+    heat_map,
+    new_figure,
+    tidy,
+    titled,
+)
 from farm.report.tables import Trials
 
 POOLED = "all"
@@ -28,7 +40,6 @@ WARNING = (
     " the tickers were picked with hindsight, they mostly rose, and the intervals are not adjusted for the"
     " number of models."
 )
-_SKILL = LinearSegmentedColormap.from_list("skill", (COLOURS[3], "#ffffff", COLOURS[0]))
 
 
 @dataclass(frozen=True)
@@ -217,22 +228,24 @@ def _percent(share: float, form: str = "+.1f") -> str:
 
 def _confidence_figure(confidence: pd.DataFrame) -> Figure:
     """Draw in which sets each model is: a filled cell is in, with its p-value."""
-    p_values = confidence.to_numpy(np.float64)
-    inside = np.where(np.isnan(p_values), np.nan, (p_values > LEVEL).astype(float))
     figure = new_figure(2.8 + 0.95 * confidence.shape[1], 1.5 + 0.3 * len(confidence))
     axis = figure.subplots()
-    colours = LinearSegmentedColormap.from_list("set", ("#ffffff", "#a6cbe3"))
-    axis.imshow(inside, aspect="auto", cmap=colours, vmin=0, vmax=1)
-    for (row, column), p in np.ndenumerate(p_values):
-        text = "–" if math.isnan(p) else "<0.01" if p < 0.01 else f"{p:.2f}"
-        colour = INK if p > LEVEL else GREY
-        axis.text(column, row, text, ha="center", va="center", fontsize=8.5, color=colour)
-    _matrix(figure, confidence)
+    in_or_out = ListedColormap(("#ffffff", "#a6cbe3"))
+    highest = 2 * np.nextafter(LEVEL, 1)  # the colour changes right above the level
+    heat_map(axis, confidence, in_or_out, 0, highest, _p_value)
+    for text, p in zip(axis.texts, confidence.to_numpy(np.float64).ravel(), strict=True):
+        text.set_color(INK if p > LEVEL else GREY)
+    axis.xaxis.tick_top()
+    axis.tick_params(which="both", length=0)
     return titled(
         figure,
         "Model confidence sets: who may be the best",
         "p-values of the 95 % sets by squared error; blue is in the set. Right: all tickers together.",
     )
+
+
+def _p_value(p: float) -> str:
+    return "–" if math.isnan(p) else "<0.01" if p < 0.01 else f"{p:.2f}"
 
 
 def _regimes_figure(regimes: pd.DataFrame, reference: str) -> Figure:
@@ -241,32 +254,15 @@ def _regimes_figure(regimes: pd.DataFrame, reference: str) -> Figure:
     limit = max(3 * float(np.median(known)) if len(known) else 1.0, 0.1)
     figure = new_figure(3.2 + 0.85 * regimes.shape[1], 1.5 + 0.3 * len(regimes))
     axis = figure.subplots()
-    axis.imshow(percent, aspect="auto", cmap=_SKILL, vmin=-limit, vmax=limit)
-    for (row, column), value in np.ndenumerate(percent):
-        if math.isfinite(value):
-            text = f"{value:+.1f}".replace("-", "−")
-            ink = "white" if abs(value) > 0.75 * limit else INK
-            axis.text(column, row, text, ha="center", va="center", fontsize=8.5, color=ink)
-    _matrix(figure, regimes)
+    heat_map(axis, 100 * regimes, AROUND, -limit, limit, lambda v: f"{v:+.1f}" if math.isfinite(v) else "")
+    axis.xaxis.tick_top()
+    axis.tick_params(which="both", length=0)
     return titled(
         figure,
         f"RMSE skill against {reference}, %, by regime and year",
         "Volatile: the quarter of a ticker's test days after the wildest 20. Strong colours end at"
         f" ±{limit:.1f} %.\nA description, not a test.",
     )
-
-
-def _matrix(figure: Figure, table: pd.DataFrame) -> None:
-    (axis,) = figure.axes
-    axis.set_xticks(range(table.shape[1]), [str(name) for name in table.columns])
-    axis.set_yticks(range(len(table)), [str(name) for name in table.index])
-    axis.tick_params(length=0, labelsize=9.5, labelcolor=INK, top=True, labeltop=True, labelbottom=False)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    axis.set_xticks(np.arange(-0.5, table.shape[1]), minor=True)
-    axis.set_yticks(np.arange(-0.5, len(table)), minor=True)
-    axis.grid(which="minor", color="white", linewidth=1.5)
-    axis.tick_params(which="minor", length=0)
 
 
 def _trading_figure(trading: pd.DataFrame, variants: Sequence[str]) -> Figure:

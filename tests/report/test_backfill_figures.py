@@ -81,7 +81,7 @@ def test_the_heatmap_holds_the_correlations(latents):
     figure = correlation_heatmap(latents, returns, ("AMZN", "MSFT"))
     for axis, (name, z) in zip(figure.axes, latents.items(), strict=False):
         expected = np.corrcoef(z, returns, rowvar=False)[:5, 5:]
-        np.testing.assert_allclose(np.ma.getdata(axis.collections[0].get_array()).reshape(5, 2), expected)
+        np.testing.assert_allclose(np.ma.getdata(axis.images[0].get_array()), expected)
         assert axis.get_title(loc="left") == f"{name}: largest |r| {np.abs(expected).max():.2f}"
         assert [label.get_text() for label in axis.get_xticklabels()] == ["AMZN", "MSFT"]
     assert "+1.00" in words(figure)

@@ -1,4 +1,5 @@
 import io
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from farm.base.errors import UserError
 from farm.report.figures import figures
+from farm.report.marks import AROUND, INK, heat_map, new_figure
 from tests.report.conftest import BASELINES, TICKERS, VARIANTS, Sweep, judge, make_sweep
 
 STEMS = (
@@ -182,8 +184,21 @@ def test_heatmap_writes_the_scores(sweep, drawn):
     assert set(written[:, zero]) == {"50.0"}
     # 1.96 standard deviations of the share of heads in 390 tosses, in percent.
     assert "390 test days: 50 ± 5.0" in drawn["direction_heatmap"].get_supxlabel()
-    low, high = axis.collections[0].get_clim()
+    low, high = axis.images[0].get_clim()
     assert low + high == pytest.approx(100)
+
+
+def test_cells_are_written_in_an_ink_that_is_seen():
+    axis = new_figure(4, 3).subplots()
+    table = pd.DataFrame([[-1.0, 0.1, math.nan], [0.0, 1.0, 9.0]], index=["a", "b"], columns=["x", "y", "z"])
+    heat_map(axis, table, AROUND, -1, 1, lambda value: "" if math.isnan(value) else f"{value:.0f}")
+    found = {text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts}
+    assert found == {
+        (0, 0): ("−1", "white"), (1, 0): ("0", INK), (0, 1): ("0", INK), (1, 1): ("1", "white"),
+        (2, 1): ("9", "white"),
+    }  # fmt: skip
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["x", "y", "z"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
 
 
 def test_full_comparison_ranks_all_and_says_what_is_off_the_scale(sweep, drawn):
