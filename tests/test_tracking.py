@@ -111,3 +111,16 @@ def test_what_was_not_logged_to_its_end_is_completed(world: World) -> None:
     assert "longer" not in world.parents()
     world.log(world.whole)
     assert world.parents()["longer"] == whole
+
+
+def test_runs_that_were_deleted_come_back_with_the_sweeps_own(world: World) -> None:
+    whole = world.log(world.whole).parent
+    experiment = world.client.get_run(whole).info.experiment_id
+    for row in world.client.search_runs([experiment], "tags.`farm.variant` = 'longer'"):
+        world.client.delete_run(row.info.run_id)
+    assert world.log(world.whole).parent == whole
+    assert "longer" not in world.parents()
+    world.client.delete_run(whole)
+    again = world.log(world.whole).parent
+    assert again != whole
+    assert world.parents()["longer"] == again
