@@ -91,6 +91,11 @@ class Bars:
         """Shares traded, (T,), a view."""
         return self.values[:, 4]
 
+    @property
+    def arrays(self) -> tuple[Dates, Floats]:
+        """What the bars are made of."""
+        return self.dates, self.values
+
     @cached_property
     def digest(self) -> str:
         """Name of the content: the first 16 hexadecimal digits of a SHA-256, alike on every platform."""
@@ -154,12 +159,12 @@ class Panel:
 
     def mapped(self) -> Panel:
         """Move the bars to a file that is mapped into memory; see `farm.base.memory.mapped`."""
-        laid = iter(memory.mapped([array for bars in self.bars.values() for array in _arrays(bars)]))
+        laid = iter(memory.mapped([array for bars in self.bars.values() for array in bars.arrays]))
         return Panel({name: Bars(next(laid), next(laid)) for name in self.bars}, self.source)
 
     def rest(self) -> None:
         """Take bars that lie in a mapped file out of memory, until they are read again."""
-        memory.rest(array for bars in self.bars.values() for array in _arrays(bars))
+        memory.rest(array for bars in self.bars.values() for array in bars.arrays)
 
     def frame(self) -> pd.DataFrame:
         """Give the long table: the columns of `COLUMNS`, a row for each ticker and day."""
@@ -170,10 +175,6 @@ class Panel:
             for name, bars in self.bars.items()
         ]
         return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
-
-
-def _arrays(bars: Bars) -> tuple[Dates, Floats]:
-    return bars.dates, bars.values  # noqa: PD011
 
 
 def _bound(day: str | None, name: str) -> np.datetime64 | None:
