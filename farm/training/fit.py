@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib import import_module
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -120,8 +121,7 @@ def reproducible(seed: int) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _pools(modules: int) -> ThreadpoolController:
     """Find the libraries that have threads of their own, anew when a module has been imported since."""
-    import sklearn  # noqa: F401  (models import it as they are fitted, and its threads must be found here)
-
+    import_module("sklearn")  # models import it as they are fitted, and its threads must be found here
     return ThreadpoolController()
 
 
