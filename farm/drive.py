@@ -432,6 +432,7 @@ class _Driver:
             self._serve_best(tracking, end.table)
             if found is not None:
                 tracking.log_search(found.marks, found.metrics)
+            tracking.close()
 
         self._desk.submit(log).result()
         return end

@@ -1,5 +1,7 @@
 """What MLflow holds after several sweeps, with a real database."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,22 @@ def test_runs_that_were_deleted_come_back_with_the_sweeps_own(world: World) -> N
     again = world.log(world.whole).parent
     assert again != whole
     assert world.parents()["longer"] == again
+
+
+def test_who_reads_the_database_stops_no_sweep_and_the_file_is_whole_by_itself(
+    world: World, tmp_path: Path
+) -> None:
+    tracking = world.log(world.part)
+    path = Path(world.uri.removeprefix("sqlite:///"))
+    count = "SELECT count(*) FROM tags"
+    with closing(sqlite3.connect(path)) as reader, closing(sqlite3.connect(path, timeout=0)) as writer:
+        reader.execute("BEGIN")
+        (tags,) = reader.execute(count).fetchone()
+        writer.execute("UPDATE tags SET value = value")
+        writer.commit()  # without a log of its own it would be locked out
+    tracking.close()
+    alone = tmp_path / "copy.db"
+    alone.write_bytes(path.read_bytes())
+    with closing(sqlite3.connect(alone)) as copied:
+        assert copied.execute(count).fetchone() == (tags,)
+        assert copied.execute("PRAGMA integrity_check").fetchone() == ("ok",)
