@@ -114,12 +114,6 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
     )
 
 
-def rmse_by_lead(flat: FlatPaths) -> Floats:
-    """Give the RMSE of each day ahead, over stretches and cells, (longest T,)."""
-    squared = (flat.forecast.point - flat.truth) ** 2
-    return np.sqrt(np.bincount(flat.lead, squared)[1:] / np.bincount(flat.lead)[1:])
-
-
 def path_scores(
     flat: FlatPaths,
     cells: Sequence[str],

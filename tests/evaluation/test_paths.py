@@ -16,7 +16,6 @@ from farm.evaluation.paths import (
     flatten,
     pass_scores,
     path_scores,
-    rmse_by_lead,
 )
 from tests.surface_world import record, world
 
@@ -86,9 +85,6 @@ def test_scores_by_pass_horizon_cell_and_regime_are_those_of_loops(stretches):
     assert scores["test/way/degradation"] == pytest.approx(ratio)
     assert "test/way/horizon/30/rmse" not in scores  # nobody looked so far ahead
     assert "test/way/pass4/rmse" not in scores
-    by_lead = rmse_by_lead(flatten(stretches))
-    assert len(by_lead) == 20
-    assert by_lead[16] == pytest.approx(loops(stretches, lambda row, lead, cell: lead == 17))
 
 
 def test_a_regime_without_a_day_has_no_score(stretches):
