@@ -55,6 +55,10 @@ def main() -> None:
 
     from rich.console import Console
 
+    from farm.base.command_line import collect_seldom
+
+    collect_seldom()  # as a command does
+
     from benchmarks.idle import idle_plan
     from farm.drive import Runtime, drive
     from farm.report.progress import Progress
