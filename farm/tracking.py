@@ -50,10 +50,7 @@ if TYPE_CHECKING:
 _LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
 _MARKS = ("farm.pareto", "farm.pick")  # tags of what a search has tried
-_SHOWN = (
-    "farm.shown"  # tag of an experiment: the sweep's run that its table shows; _NONE where one is at work
-)
-_NONE = "none"
+_SHOWN, _NONE = "farm.shown", "none"  # tag of an experiment: the sweep that its table shows; one is at work
 _SERVED_BY = ("mlflow", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
 
 

@@ -389,7 +389,6 @@ def _direction_heatmap(story: _Story, days: int) -> Figure:
     axis.axvline(variants - 0.5, color="white", linewidth=5)
     axis.axhline(len(percent) - 1.5, color="white", linewidth=5)
     axis.xaxis.tick_top()
-    axis.tick_params(which="both", length=0)
     for label, name in zip(axis.get_xticklabels(), models, strict=True):
         look = story.looks[name]
         label.set(rotation=35, ha="left", rotation_mode="anchor", color=look.colour if look.variant else GREY)

@@ -144,7 +144,6 @@ def alignment_figure(alike: pd.DataFrame) -> Figure:
         column, row = text.get_position()
         text.set_fontweight("bold" if row == column else "normal")
     axis.xaxis.tick_top()
-    axis.tick_params(which="both", length=0)
     for label in axis.get_xticklabels():
         label.set(rotation=40, ha="left")
     note = (

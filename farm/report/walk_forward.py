@@ -236,7 +236,6 @@ def _confidence_figure(confidence: pd.DataFrame) -> Figure:
     for text, p in zip(axis.texts, confidence.to_numpy(np.float64).ravel(), strict=True):
         text.set_color(INK if p > LEVEL else GREY)
     axis.xaxis.tick_top()
-    axis.tick_params(which="both", length=0)
     return titled(
         figure,
         "Model confidence sets: who may be the best",
@@ -256,7 +255,6 @@ def _regimes_figure(regimes: pd.DataFrame, reference: str) -> Figure:
     axis = figure.subplots()
     heat_map(axis, 100 * regimes, AROUND, -limit, limit, lambda v: f"{v:+.1f}" if math.isfinite(v) else "")
     axis.xaxis.tick_top()
-    axis.tick_params(which="both", length=0)
     return titled(
         figure,
         f"RMSE skill against {reference}, %, by regime and year",

@@ -220,6 +220,20 @@ def test_dry_run_lists_the_trials_and_makes_nothing(run, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_command_looks_for_no_garbage_at_its_end(tmp_path: Path) -> None:
+    program = (
+        "import atexit, gc, sys\n"
+        "atexit.register(lambda: print(gc.get_freeze_count(), gc.get_threshold()[0]))\n"  # is called last
+        "import farm.sweep\nsys.argv = ['farm.sweep']\nfarm.sweep.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    frozen, threshold = map(int, done.stdout.splitlines()[-1].split())
+    assert frozen > 10_000
+    assert threshold > 10_000
+
+
 def test_a_dry_run_imports_nothing_that_fits_draws_or_logs(tmp_path: Path) -> None:
     program = (
         "import sys, farm.sweep\nsys.argv = ['farm.sweep', 'ablation', '--quick', '--dry-run']\n"
