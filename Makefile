@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs wheel oldest newest audit lock
+.PHONY: help venv ablation test check bits browser chaos fuzz cluster ui study bench docs wheel oldest newest audit lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z ]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ check: venv  ## lint, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bits: venv  ## run every sweep very small and keep its forecasts and scores (BASE=COMMIT compares to the bit)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/bits.py $(BASE)
 
 browser: venv  ## look at the MLflow UI and the report page in a browser (chromium on the path)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/e2e
