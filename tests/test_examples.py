@@ -25,7 +25,7 @@ def test_every_script_is_run_here() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} == GALLERY.keys()
 
 
-@pytest.mark.e2e
+@pytest.mark.e2e(100)
 @pytest.mark.parametrize("name", list(GALLERY))
 def test_a_script_runs_from_an_empty_folder(name: str, tmp_path: Path) -> None:
     said, picture = GALLERY[name]

@@ -314,11 +314,9 @@ def compare(base: Path, here: Path) -> int:
     with np.load(base) as one, np.load(here) as other:
         only = [(f"only in {path.stem}", sorted(set(a.files) - set(b.files)))
                 for path, a, b in ((base, one, other), (here, other, one))]  # fmt: skip
-        differing = []
         shared = sorted(set(one.files) & set(other.files))
-        for key in shared:
-            if _digest(base, key) != _digest(here, key):
-                differing.append(f"{key}: {_apart(one[key], other[key])}")
+        unequal = [key for key in shared if _digest(base, key) != _digest(here, key)]
+        differing = [f"{key}: {_apart(one[key], other[key])}" for key in unequal]
     for what, keys in only:
         for key in keys:
             print(f"{what}: {key}")

@@ -156,7 +156,7 @@ def logged(folder: Path, tracking: str) -> list[str]:
     return [run.data.tags["farm.signature"] for run in runs]
 
 
-@pytest.mark.e2e
+@pytest.mark.e2e(100)
 def test_a_sweep_in_a_bucket_resumes_and_is_logged_as_on_a_disk(bucket: str, tmp_path: Path) -> None:
     far = bucket.format("sweep")
     assert f"{TRIALS} of {TRIALS} trials to run" in sweep(tmp_path / "far", far)

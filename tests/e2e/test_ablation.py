@@ -20,7 +20,7 @@ import farm as farm_package
 from farm.data.door import load_panel
 from tests.e2e.conftest import Sweep
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 COMMON = ("ablation", "--tickers", "AAPL,MSFT", "--epochs", "2", "--seeds", "2")
 VARIANTS = ["LSTM-Raw", "LSTM-OHLCV", "LSTM-Feat", "Transformer-Feat"]

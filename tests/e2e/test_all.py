@@ -10,7 +10,7 @@ import farm.sweep
 from farm.base.search_space import Sweep, Variant
 from farm.store import Store
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 
 def row(name: str) -> Variant:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "planted-aws-secret-4f1c",

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from farm.data.door import load_panel
 from tests.e2e.conftest import Sweep, ablation
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 
 def logged(uri: str) -> dict[tuple[str, ...], tuple[object, ...]]:

@@ -20,7 +20,7 @@ from farm.store import PROGRESS, STAGE, Store
 from farm.training.checkpoint import Checkpoint
 from tests.surface_world import SMALL, TINY_PHASES, TINY_STUDY, tiny_record
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 ROWS = {"phases 1+2": "1,2", "phases 1+2+4": "1,2,4", "phases 1+4": "1,4"}
 LONG = 30  # epochs of phase 1: long enough to be killed in

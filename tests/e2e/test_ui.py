@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a long enough password 4f1c"

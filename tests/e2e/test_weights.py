@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 COMMON = ("weights", "--quick", "--epochs", "2", "--objective", "val/rmse", "--objective", "val/violations")
 

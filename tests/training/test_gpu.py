@@ -97,7 +97,7 @@ def test_a_trial_scores_as_on_a_cpu(ar1_panel: Panel) -> None:
     assert there["test/rmse"] == pytest.approx(here["test/rmse"], rel=1e-2)
 
 
-@pytest.mark.e2e
+@pytest.mark.e2e(100)
 def test_trials_of_a_sweep_share_the_gpu(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "farm.sweep", "ablation", "--quick", "--epochs", "2"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)

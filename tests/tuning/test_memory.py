@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.e2e(100)
 
 # Faults of a thread that makes and drops tensors of a MiB, as a step of a network does; 256 pages each.
 SCRIPT = """

@@ -111,7 +111,7 @@ def logical() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.mark.e2e
+@pytest.mark.e2e(100)
 def test_trials_share_gpus_and_none_is_shared_beyond_its_whole(logical: None, tmp_path: Path) -> None:
     from ray import tune
 
