@@ -15,11 +15,11 @@ SWEEP = BACKFILL.model_copy(
             "Do searched KL, quantile and multi-task weights beat the report's own (KL 1e-4, the rest"
             " equal), and is that more than the luck of the best of many?"
         ),
-        "variants": (Variant(name="report-weights", values=_BACKFILL_VALUES),),
+        "variants": (Variant(name="default-weights", values=_BACKFILL_VALUES),),
         "quick": {"seeds": 2, "training.epochs": 6, "samples": 8, "top": 2},
         "ranges": {},
         "search": Search(
-            variant="report-weights",
+            variant="default-weights",
             ranges={
                 "model.kl_weight": Float(1e-6, 1.0, log=True),
                 "model.kl_warmup": Int(0, 30),

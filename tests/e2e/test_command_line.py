@@ -73,7 +73,7 @@ BAD = {
     "range too wide": (["weights", "--set", "kl_weight=1e-4..1e4"], "expected a range within 0.0..100.0"),
     "not searchable": (["weights", "--set", "context=3..9"], "decide the test days"),
     "no range": (["weights", "--set", "masked_latent=1..2"], "no range to draw from"),
-    "row left out": (["weights", "--variants", "original"], "known: report-weights"),
+    "row left out": (["weights", "--variants", "original"], "known: default-weights"),
     "storage": (["ablation", "--storage", "/dev/null/x"], "cannot be used"),
 }
 
