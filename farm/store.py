@@ -21,17 +21,19 @@ import pyarrow.fs
 import safetensors.numpy
 
 from farm.base.config import canonical_json
-from farm.base.errors import UserError
+from farm.base.errors import StaleError, UserError
 from farm.base.files import held, write_atomically
 from farm.base.model import State
-from farm.base.origin import origin
+from farm.base.origin import FORMAT, origin
 from farm.experiment import Result, TrialConfig
 from farm.training.checkpoint import Checkpoint
 from farm.training.fit import Epoch, History
 
 FORECAST, MODEL, RECORD = "forecast.safetensors", "model.safetensors", "result.json"
 FAILURE = "failure.txt"
+PARTS = ("trials", "stages")
 CHECKPOINT, STAGE = "checkpoint.safetensors", "stage.json"
+FORMAT_FILE = "format"  # in the root: what wrote the store
 PROGRESS = "progress-"  # begins the name of a file that says where a fit stands
 
 
@@ -161,7 +163,8 @@ class Store:
     A trial is a folder ``trials/SIGNATURE``. Its ``result.json`` is written last and holds the
     checksums of the other files and its own, so a folder without it, or that disagrees with it, is
     no result. So is a stage of a curriculum, ``stages/SIGNATURE`` with ``stage.json``; while it is
-    trained, its folder holds where training stands.
+    trained, its folder holds where training stands. The file ``format`` says which version of Farm writes
+    here; a root that another one wrote is refused, so that nothing in it is misread or overwritten.
 
     Parameters
     ----------
@@ -171,7 +174,7 @@ class Store:
     Raises
     ------
     UserError
-        If the root cannot be used.
+        If the root cannot be used, or another version of Farm wrote it (`StaleError`).
     """
 
     def __init__(self, root: str) -> None:
@@ -182,6 +185,30 @@ class Store:
             raise self._unusable(error) from error
         self._base = base.rstrip("/")
         self._local = isinstance(self._files, pyarrow.fs.LocalFileSystem)
+        self._stamped = self._has_stamp()
+
+    def _has_stamp(self) -> bool:
+        """Return whether the root says which version writes it; one without is new."""
+        try:
+            if self._read(f"{self._base}/{FORMAT_FILE}") == FORMAT.encode():
+                return True
+        except FileNotFoundError:
+            parts = [pyarrow.fs.FileSelector(f"{self._base}/{part}", allow_not_found=True) for part in PARTS]
+            if not any(self._files.get_file_info(part) for part in parts):
+                return False
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+        raise StaleError(f"storage {self.root!r}", "move it away, or choose another storage")
+
+    def _folder(self, part: str, signature: str) -> str:
+        """Make the folder of a trial or stage, in a root that says which version writes it."""
+        if not self._stamped:
+            self._files.create_dir(self._base, recursive=True)
+            self._write(f"{self._base}/{FORMAT_FILE}", FORMAT.encode())
+            self._stamped = True
+        folder = f"{self._base}/{part}/{signature}".rstrip("/")
+        self._files.create_dir(folder, recursive=True)
+        return folder
 
     def open(self) -> Self:
         """Make the root if it is not there, and see that it can be written to.
@@ -193,7 +220,7 @@ class Store:
         """
         probe = f"{self._base}/.probe-{uuid.uuid4().hex[:8]}"
         try:
-            self._files.create_dir(f"{self._base}/trials", recursive=True)
+            self._folder("trials", "")
             self._write(probe, b"")
             self._files.delete_file(probe)
         except (OSError, ValueError) as error:
@@ -267,8 +294,7 @@ class Store:
         }
         if result.stages:
             record["stages"] = result.stages
-        folder = f"{self._base}/trials/{signature}"
-        self._files.create_dir(folder, recursive=True)
+        folder = self._folder("trials", signature)
         for name, content in files.items():
             self._write(f"{folder}/{name}", content)
         self._write(f"{folder}/{RECORD}", sealed(record))
@@ -305,8 +331,7 @@ class Store:
 
     def put_failure(self, signature: str, reason: str) -> None:
         """Keep why a trial failed, until it fails otherwise; a result, when there is one, counts instead."""
-        folder = f"{self._base}/trials/{signature}"
-        self._files.create_dir(folder, recursive=True)
+        folder = self._folder("trials", signature)
         self._write(f"{folder}/{FAILURE}", reason.encode())
 
     def failure(self, signature: str) -> str | None:
@@ -320,7 +345,6 @@ class Store:
 
     def put_stage(self, signature: str, checkpoint: Checkpoint) -> None:
         """Write a finished stage; the last step makes it visible, and its progress goes."""
-        folder = f"{self._base}/stages/{signature}"
         content = checkpoint.to_bytes()
         record = {
             "signature": signature,
@@ -328,7 +352,7 @@ class Store:
             "finished": datetime.now(UTC).timestamp(),
             "files": {CHECKPOINT: hashlib.sha256(content).hexdigest()},
         }
-        self._files.create_dir(folder, recursive=True)
+        folder = self._folder("stages", signature)
         self._write(f"{folder}/{CHECKPOINT}", content)
         self._write(f"{folder}/{STAGE}", sealed(record))
         self._forget_progress(folder)
@@ -341,7 +365,7 @@ class Store:
             content = self._read(f"{folder}/{CHECKPOINT}")
             if hashlib.sha256(content).hexdigest() != stored["files"][CHECKPOINT]:
                 return None
-            return Checkpoint.from_bytes(content)
+            return Checkpoint.from_bytes(content, f"{folder}/{CHECKPOINT}")
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -357,27 +381,28 @@ class Store:
         fit
             Which of the trial's; None for the one of a stage.
         """
-        folder, place = self._progress(signature, fit)
-        self._files.create_dir(folder, recursive=True)
+        part, place = self._progress(fit)
+        folder = self._folder(part, signature)
         # Two take turns, so that one is whole whatever becomes of the other.
         turn = len(checkpoint.record["epochs"]) % 2
         self._write(f"{folder}/{place}{turn}.safetensors", checkpoint.to_bytes())
 
     def get_progress(self, signature: str, fit: int | None = None) -> Checkpoint | None:
         """Read where a fit stood: its newest checkpoint that is whole; None if there is none."""
-        folder, place = self._progress(signature, fit)
+        part, place = self._progress(fit)
         found = []
         for turn in (0, 1):
+            path = f"{self._base}/{part}/{signature}/{place}{turn}.safetensors"
             try:
-                found.append(Checkpoint.from_bytes(self._read(f"{folder}/{place}{turn}.safetensors")))
+                found.append(Checkpoint.from_bytes(self._read(path), path))
             except (FileNotFoundError, ValueError):
                 continue
         return max(found, key=lambda checkpoint: len(checkpoint.record["epochs"]), default=None)
 
-    def _progress(self, signature: str, fit: int | None) -> tuple[str, str]:
-        """Give the folder of a fit's checkpoints and how their names begin."""
-        kind, part = ("stages", "") if fit is None else ("trials", f"{fit}-")
-        return f"{self._base}/{kind}/{signature}", f"{PROGRESS}{part}"
+    @staticmethod
+    def _progress(fit: int | None) -> tuple[str, str]:
+        """Return where a fit's checkpoints are, trials or stages, and how their names begin."""
+        return ("stages", PROGRESS) if fit is None else ("trials", f"{PROGRESS}{fit}-")
 
     def _forget_progress(self, folder: str) -> None:
         """Delete the checkpoints of what has ended."""

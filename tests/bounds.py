@@ -4,8 +4,9 @@ A test takes at most `BOUND` seconds of processor time, its children's included;
 bound of its own, ``@pytest.mark.e2e(60)``. What several tests share (a fixture of a module or of the session)
 counts for none of them. No bound is one of wall time, which other work on the machine decides.
 
-Tests of a file run in one process, one after the other, so that what they share is made once; a mark
-``xdist_group`` makes other groups. ``--shuffle SEED`` puts groups, and tests within them, in another order.
+Tests of a file run in one process, one after the other, so that what they share is made once; those that ask
+for one of `SHARED` run in another, and a mark ``xdist_group`` makes other groups. ``--shuffle SEED`` puts the
+groups, and the tests within them, in another order.
 """
 
 import os
@@ -19,6 +20,7 @@ import pytest
 BOUND = 20.0
 # Groups that take longest begin first, so that no process is left alone with one at the end.
 FIRST = ("tests/e2e", "tests/docs", "tests/test_examples", "tests/tuning", "tests/contracts", "tests/models")
+SHARED = ("ray_here", "quick")  # fixtures that are made in one process for all that ask for them
 NAMED = ("slow", "browser", "chaos", "cluster")  # marks that `make test` leaves out
 
 
@@ -33,10 +35,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if mark := item.get_closest_marker("e2e"):
             assert mark.args, f"{item.nodeid}: @pytest.mark.e2e(SECONDS) states a bound of processor time"
-        group = item.get_closest_marker("xdist_group")
-        if group is None:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
-        groups.setdefault(group.args[0] if group else item.location[0], []).append(item)
+        mark = item.get_closest_marker("xdist_group")
+        shared = (name for name in SHARED if name in getattr(item, "fixturenames", ()))
+        group = mark.args[0] if mark else next(shared, item.location[0])
+        if mark is None:
+            item.add_marker(pytest.mark.xdist_group(group))
+        groups.setdefault(group, []).append(item)
     ordered = list(groups.values())
     if seed := config.getoption("shuffle"):
         order = random.Random(seed)

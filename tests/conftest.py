@@ -1,7 +1,12 @@
 """Shared worlds for the tests; shapes in the models are checked at run time."""
 
+import io
 import os
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # as the engine has it; Ray reads it when it is imported
@@ -14,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import farm.sweep
 from farm.base.types import Dataset
 from farm.data.panel import Bars, Panel
 from farm.data.splits import Chronological
@@ -69,3 +75,45 @@ def dataset(ar1_panel: Panel, study: ForecastStudy) -> Dataset:
 @pytest.fixture(scope="session")
 def make_bars() -> Callable[..., Bars]:
     return bars_from_returns
+
+
+_RAY = ExitStack()
+
+
+@pytest.fixture
+def ray_here() -> None:
+    """See that Ray is up in this process: one start for all tests that run sweeps or searches in it.
+
+    Tests that ask for it run in one process, see `tests.bounds`; one that wants a Ray of another kind there
+    shuts this one down.
+    """
+    import ray
+
+    from farm.tuning.engine import cluster
+
+    if not ray.is_initialized():
+        _RAY.close()
+        _RAY.enter_context(cluster(None, 2))
+
+
+def pytest_sessionfinish() -> None:
+    _RAY.close()
+
+
+class Called(NamedTuple):
+    """What a command ended with, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call(folder: Path, *arguments: str) -> Called:
+    """Call ``python -m farm.sweep`` in this process, from a folder."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["farm.sweep", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            farm.sweep.main()
+    return Called(int(ended.value.code or 0), out.getvalue(), err.getvalue())

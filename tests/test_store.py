@@ -82,7 +82,7 @@ def test_leaves_nothing_beside_its_files(finished, tmp_path: Path) -> None:
     store.put("abc", *finished)
     store.put("abc", *finished)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == sorted(f"trials/abc/{name}" for name in (FORECAST, MODEL, RECORD))
+    assert files == ["format", *sorted(f"trials/abc/{name}" for name in (FORECAST, MODEL, RECORD))]
 
 
 def test_an_unusable_root_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ class UserError(Exception):
         super().__init__(message)
 
 
+class StaleError(UserError):
+    """What an older version of Farm wrote is read by none of this version, and is left as it is."""
+
+    def __init__(self, what: str, do: str) -> None:
+        super().__init__(f"{what} was written by another version of Farm, and is left as it is: {do}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are meant, closest first.
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from farm.base.config import canonical_json
+from farm.base.errors import StaleError
+from farm.base.origin import FORMAT
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,27 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         """Write it as one safetensors file, whose header holds the record and a checksum."""
         text = canonical_json(self.record)
-        metadata = {"record": text, "sha256": _digest(self.tensors, text)}
+        metadata = {"record": text, "sha256": _digest(self.tensors, text), "format": FORMAT}
         content: bytes = safetensors.torch.save(self.tensors, metadata)
         return content
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Checkpoint:
+    def from_bytes(cls, content: bytes, name: str = "a checkpoint") -> Checkpoint:
         """Read it back.
+
+        Parameters
+        ----------
+        content
+            What `to_bytes` wrote.
+        name
+            Of its file, for messages.
 
         Raises
         ------
         ValueError
             If the content is cut short or changed.
+        StaleError
+            If another version of Farm wrote it.
         """
         try:
             tensors = safetensors.torch.load(content)
@@ -59,6 +70,8 @@ class Checkpoint:
             raise ValueError(f"not a whole checkpoint: {error}") from error
         if _digest(tensors, text) != digest:
             raise ValueError("the checkpoint does not match its checksum")
+        if metadata.get("format") != FORMAT:
+            raise StaleError(name, "delete it to train from the beginning")
         return cls(tensors, json.loads(text))
 
     def under(self, prefix: str) -> dict[str, Tensor]:

@@ -22,6 +22,8 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from farm.base.errors import StaleError
+from farm.base.origin import FORMAT
 from farm.base.search_space import Choice, Int, Range
 from farm.space import Objective, Space
 from farm.store import Store
@@ -106,7 +108,13 @@ def tried_so_far(journal: Path, name: str) -> int:
 
 
 def open_storage(journal: Path) -> BaseStorage:
-    """Open a journal file, or make it; a last line that was torn by a kill goes."""
+    """Open a journal file, or make it; a last line that was torn by a kill goes.
+
+    Raises
+    ------
+    StaleError
+        If another version of Farm wrote it.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     journal.parent.mkdir(parents=True, exist_ok=True)
     if journal.exists():
@@ -114,7 +122,11 @@ def open_storage(journal: Path) -> BaseStorage:
         if not content.endswith(b"\n"):
             with journal.open("r+b") as file:
                 file.truncate(content.rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(journal)))
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    for study in storage.get_all_studies():  # one without a trial may lack it, after a kill
+        if study.user_attrs.get("format") != FORMAT and storage.get_n_trials(study._study_id):
+            raise StaleError(f"journal {str(journal)!r}", "move it away to search anew")
+    return storage
 
 
 def open_study(storage: BaseStorage, name: str, objectives: Sequence[Objective]) -> Study:
@@ -128,6 +140,8 @@ def open_study(storage: BaseStorage, name: str, objectives: Sequence[Objective])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names of objectives are marked as experimental
         study.set_metric_names([objective.label for objective in objectives])
+    if "format" not in study.user_attrs:
+        study.set_user_attr("format", FORMAT)
     number_of = storage.get_study_id_from_name(name)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         kind = {KIND: trial.user_attrs[KIND]} if KIND in trial.user_attrs else None

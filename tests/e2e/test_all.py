@@ -1,7 +1,6 @@
 """Every sweep as one, through the command line, with real Ray and MLflow."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 import farm.sweep
 from farm.base.search_space import Sweep, Variant
 from farm.store import Store
+from tests.conftest import call
 
 pytestmark = pytest.mark.e2e(100)
 
@@ -44,19 +44,15 @@ DISTINCT = 2 * 3 + 2 + 3  # one; the variants of two; NVDA of three
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def run(ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Call the command line in this process, in an empty folder, with these sweeps."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(farm.sweep, "sweeps", lambda: SWEEPS)
 
-    def call(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["farm.sweep", "all", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            farm.sweep.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), " ".join((captured.out + captured.err).split())
+    def called(*arguments: str) -> tuple[int, str]:
+        done = call(tmp_path, "all", *arguments)
+        return done.code, " ".join((done.out + done.err).split())
 
-    return call
+    return called
 
 
 def test_shared_trials_run_once_and_every_sweep_has_its_verdict(run, tmp_path: Path) -> None:
@@ -70,7 +66,7 @@ def test_shared_trials_run_once_and_every_sweep_has_its_verdict(run, tmp_path: P
     assert f"{DISTINCT} of {DISTINCT} trials to run" in told
     assert told.count("all 6 trials are in the store") == 3
     assert "lost is left out: unknown ticker 'NOBODY'" in told
-    assert len(Store("farm_store").configs()) == DISTINCT
+    assert len(Store(str(tmp_path / "farm_store")).configs()) == DISTINCT
     assert "MLFLOW_TRACKING_URI" not in os.environ, "what is begun after it logs where it would have"
 
     page = (tmp_path / "results/all/report.html").read_text()

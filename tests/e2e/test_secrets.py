@@ -1,33 +1,15 @@
 """What must stay secret is in no file that a sweep leaves, and in nothing that it says."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e(100)
+from tests.conftest import call
+from tests.e2e.conftest import QUICK, SECRETS, Sweep
 
-SECRETS = {
-    "AWS_SECRET_ACCESS_KEY": "planted-aws-secret-4f1c",
-    "AWS_SESSION_TOKEN": "planted-session-token-8d2e",
-    "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/planted-google-77aa.json",
-    "HF_TOKEN": "planted-hub-token-19bd",
-}
+pytestmark = pytest.mark.e2e(30)
+
 PASSWORD = "planted-password-c0de"
-
-
-def farm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "farm.sweep", *arguments],
-        cwd=folder,
-        env={**os.environ, **SECRETS},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 def holding(folder: Path, secret: str) -> list[Path]:
@@ -35,7 +17,14 @@ def holding(folder: Path, secret: str) -> list[Path]:
     return [p for p in folder.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
 
 
-def test_planted_secrets_are_nowhere(tmp_path: Path, serve) -> None:
+def test_what_the_environment_holds_is_in_nothing_that_a_sweep_leaves(quick: Sweep) -> None:
+    assert (quick.folder / "mlflow.db").stat().st_size > 100_000
+    for secret in SECRETS.values():
+        assert secret not in quick.output
+        assert holding(quick.folder, secret) == []
+
+
+def test_the_password_of_a_server_is_nowhere(quick: Sweep, serve, tmp_path: Path) -> None:
     server, work = tmp_path / "server", tmp_path / "work"
     server.mkdir()
     work.mkdir()
@@ -43,16 +32,12 @@ def test_planted_secrets_are_nowhere(tmp_path: Path, serve) -> None:
                "--workers", "1"]  # fmt: skip
     with serve(command, "health", server) as url:
         uri = url.replace("://", f"://planted-user:{PASSWORD}@")
-        done = farm(
-            work, "ablation", "--quick", "--epochs", "1", "--tickers", "AAPL", "--variants", "LSTM-Raw",
-            "--tracking-uri", uri,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+        done = call(work, *QUICK, "--storage", quick.storage, "--tracking-uri", uri)
+    assert done.code == 0, done.out + done.err
     assert (server / "server.db").stat().st_size > 100_000
     assert "://***@127.0.0.1" in (work / "results" / "ablation" / "report.html").read_text()
-    for secret in (*SECRETS.values(), PASSWORD):
-        assert secret not in done.stdout + done.stderr
-        assert holding(tmp_path, secret) == []
+    assert PASSWORD not in done.out + done.err
+    assert holding(tmp_path, PASSWORD) == []
 
 
 @pytest.mark.parametrize(
@@ -65,9 +50,12 @@ def test_planted_secrets_are_nowhere(tmp_path: Path, serve) -> None:
         ("--storage", f"nonsense://planted:{PASSWORD}@host/x"),
     ],
 )
-def test_a_message_has_no_password(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    done = farm(tmp_path, "ablation", "--quick", *arguments)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert PASSWORD not in done.stdout + done.stderr
+def test_a_message_has_no_password(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    done = call(tmp_path, "ablation", "--quick", *arguments)
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1
+    assert PASSWORD not in done.out + done.err

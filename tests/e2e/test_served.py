@@ -10,7 +10,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from farm.data.door import load_panel
-from tests.e2e.conftest import Sweep, ablation
+from tests.conftest import call
+from tests.e2e.conftest import QUICK, Sweep
 
 pytestmark = pytest.mark.e2e(100)
 
@@ -61,8 +62,9 @@ def best_of(quick: Sweep) -> tuple[str, pd.Series]:
 def test_a_server_is_told_the_same_as_a_file(quick: Sweep, serve, tmp_path) -> None:
     command = ["server", "--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "kept"]
     with serve([*command, "--workers", "1"], "health", tmp_path) as address:
-        told = ablation(tmp_path, "--storage", str(quick.folder / "farm_store"), "--tracking-uri", address)
-        assert f"{address}/#/experiments/" in told.output
+        done = call(tmp_path, *QUICK, "--storage", quick.storage, "--tracking-uri", address)
+        assert done.code == 0, done.out + done.err
+        assert f"{address}/#/experiments/" in done.out
         there, here = logged(address), logged(quick.uri)
         assert there.keys() == here.keys()
         assert len(here) == 1 + 11 + 22

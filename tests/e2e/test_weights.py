@@ -1,46 +1,44 @@
 """A search through the real command line, with real Ray, Optuna and MLflow."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.conftest import call
+
 pytestmark = pytest.mark.e2e(100)
 
 COMMON = ("weights", "--quick", "--epochs", "2", "--objective", "val/rmse", "--objective", "val/violations")
 
 
-def farm(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "farm.sweep", *arguments],
-        cwd=folder,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == "", "neither Ray nor Optuna nor MLflow makes noise"
-    return " ".join(done.stdout.split())
+def search(folder: Path, *arguments: str) -> str:
+    done = call(folder, *COMMON, *arguments)
+    assert done.code == 0, done.err
+    assert done.err == "", "neither Ray nor Optuna nor MLflow makes noise"
+    return " ".join(done.out.split())
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("anywhere")
-    first = farm(folder, *COMMON, "--samples", "2")
-    assert "tpe: 2 of 2 configs to try" in first
-    more = farm(folder, *COMMON, "--samples", "3")
-    assert "tpe: 1 of 3 configs to try" in more
-    assert "random: 1 of 3 configs to try" in more
-    assert "Tried 6 configs (tpe 3, random 3); 1 known before." in more
-    assert "p after selection" in more
-    return folder
+def made() -> list[Path]:
+    return []
+
+
+@pytest.fixture
+def folder(ray_here: None, made: list[Path], tmp_path: Path) -> Path:
+    """Search, then search on; once for all tests."""
+    if not made:
+        first = search(tmp_path, "--samples", "2")
+        assert "tpe: 2 of 2 configs to try" in first
+        more = search(tmp_path, "--samples", "3")
+        assert "tpe: 1 of 3 configs to try" in more
+        assert "random: 1 of 3 configs to try" in more
+        assert "Tried 6 configs (tpe 3, random 3); 1 known before." in more
+        assert "p after selection" in more
+        made.append(tmp_path)
+    return made[0]
 
 
 def test_the_front_is_in_the_results_and_in_mlflow(folder: Path) -> None:
@@ -70,4 +68,4 @@ def test_the_store_holds_each_config_once_and_the_study_is_beside_it(folder: Pat
         record = json.loads((store / "trials" / line["signature"] / "result.json").read_text())
         assert record["metrics"]["val/rmse"] == pytest.approx(line["val/rmse"])
     assert (store / "studies" / "weights.journal").is_file()
-    assert "all" in farm(folder, *COMMON, "--samples", "3"), "a third run finds nothing to do"
+    assert "all" in search(folder, "--samples", "3"), "a third run finds nothing to do"

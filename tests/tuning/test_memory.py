@@ -1,5 +1,6 @@
 """What a worker frees it keeps for its next tensor, on this machine and on a cluster that was joined."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -9,37 +10,48 @@ import pytest
 
 pytestmark = pytest.mark.e2e(100)
 
-# Faults of a thread that makes and drops tensors of a MiB, as a step of a network does; 256 pages each.
-SCRIPT = """
-import os, sys
-from farm.tuning.engine import cluster
 
-def faults():
-    import resource, threading
+def faults() -> int:
+    """Count the faults of a thread that makes and drops tensors of a MiB, as a step does; 256 pages each."""
+    import resource
+    import threading
+
     import numpy as np
+
     seen = []
-    def steps(count):
+
+    def steps(count: int) -> None:
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
         for _ in range(count):
             np.ones(2**17)
         seen.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
-    def work():
+
+    def work() -> None:
         steps(5)
         steps(100)
+
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     return seen[1]
 
-with cluster(sys.argv[1] if len(sys.argv) > 1 else None, 1):
+
+# Pickled by value, since a worker of another process cannot import the tests.
+SCRIPT = f"""
+import sys
+from farm.tuning.engine import cluster
+
+{inspect.getsource(faults)}
+
+with cluster(sys.argv[1], 1):
     import ray
     print(ray.get(ray.remote(faults).remote()))
 """
 
 
-def faults(env: dict[str, str], *address: str) -> int:
+def faults_of(env: dict[str, str], address: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *address],
+        [sys.executable, "-c", SCRIPT, address],
         env=env,
         capture_output=True,
         text=True,
@@ -54,8 +66,10 @@ def plain() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
 
 
-def test_of_this_machine() -> None:
-    assert faults(plain()) < 256
+def test_of_this_machine(ray_here: None) -> None:
+    import ray
+
+    assert ray.get(ray.remote(faults).remote()) < 256
 
 
 def test_of_a_cluster_that_was_joined(tmp_path: Path) -> None:
@@ -74,6 +88,6 @@ def test_of_a_cluster_that_was_joined(tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        assert faults(plain(), process.stdout.readline().strip()) < 256
+        assert faults_of(plain(), process.stdout.readline().strip()) < 256
     finally:
         process.communicate("", timeout=60)

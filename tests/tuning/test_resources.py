@@ -105,6 +105,7 @@ def logical() -> Iterator[None]:
     """Ray with two GPUs that are not there."""
     import ray
 
+    ray.shutdown()  # where another test's is up
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
     ray.init(num_cpus=4, num_gpus=2, **quiet)
     yield

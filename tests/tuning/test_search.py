@@ -1,6 +1,5 @@
 """Searches on Ray itself, one start for all of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,12 @@ from farm.data.panel import Panel
 from farm.plan import Options, make_plan
 from farm.space import make_search, make_space
 from farm.store import Store
-from farm.tuning.engine import Event, cluster
+from farm.tuning.engine import Event
 from farm.tuning.search import search
 from farm.tuning.studies import Attempt, importances, tried_so_far
 from tests.tuning import bowl
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    with cluster(None, 2):
-        yield
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def run(
