@@ -112,7 +112,8 @@ class Record:
         """
         arrays = self._arrays
         columns = {
-            "date": arrays["times"].astype("datetime64[D]").astype("datetime64[ns]"),
+            # Seconds, since nanoseconds end in 2262 and begin anew in 1677 without a word.
+            "date": arrays["times"].astype("datetime64[D]").astype("datetime64[s]"),
             "actual": arrays["actual"],
             "predicted": arrays[f"point:{name}"],
         }

@@ -23,7 +23,7 @@ import pandas as pd
 
 from farm.base.errors import UserError, nearest, shown
 from farm.base.memory import give_back
-from farm.data.panel import COLUMNS, FIELDS, Bars, Panel
+from farm.data.panel import COLUMNS, FIELDS, FIRST_DAY, Bars, Panel, possible
 
 OHLCV = "equities_ohlcv"
 CLOSES = ("amzn_msft_sp500_close", "sp500_20_adjclose")
@@ -36,6 +36,7 @@ ISO_DAY = r"^(\d{4}-\d{2}-\d{2})(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?\s*(?:Z|[
 # Quotes stray outside a day's range (SPY's open by 0.6 % in public data); adjusted prices mixed
 # with raw ones stray further.
 STRAY = 0.05
+POSSIBLE = f"a day from {FIRST_DAY} to tomorrow"
 BLANK = ("", "nan", "na", "n/a", "null", "none", "<na>")
 
 
@@ -362,7 +363,10 @@ def _check(table: pd.DataFrame, raw: pd.DataFrame, source: str) -> None:
             "ticker": pa.Column(
                 str, pa.Check.str_matches(TICKER, error="1 to 32 letters, digits or ^ . = _ -")
             ),
-            "date": pa.Column("datetime64[s]"),
+            "date": pa.Column(
+                "datetime64[s]",
+                pa.Check(lambda days: pd.Series(possible(days.to_numpy()), days.index), error=POSSIBLE),
+            ),
             **dict.fromkeys(FIELDS[:4], price),
             "volume": pa.Column(float, [finite, pa.Check.ge(0, error="0 or more")]),
         },

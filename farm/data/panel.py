@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from farm.base import memory
@@ -22,6 +23,16 @@ from farm.base.types import Dates, Floats
 
 FIELDS = ("open", "high", "low", "close", "volume")
 COLUMNS = ("date", "ticker", *FIELDS)
+FIRST_DAY = np.datetime64("1800-01-01")
+
+
+def possible(days: Dates) -> npt.NDArray[np.bool_]:
+    """Return which days a record of the past can hold: from 1800 to tomorrow, which has begun somewhere.
+
+    A slip of a key (3016 for 2016) or a database's word for never (9999-12-31) is no day of a market.
+    """
+    tomorrow = np.datetime64(datetime.datetime.now(datetime.UTC).date()) + 1
+    return np.asarray((days >= FIRST_DAY) & (days <= tomorrow))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from farm.base.errors import UserError
 from farm.base.types import Dates, Floats
+from farm.data.panel import FIRST_DAY, possible
 
 Axis = Literal["moneyness", "delta"]
 
@@ -424,6 +425,12 @@ def _days(values: npt.NDArray[Any], source: str) -> Dates:
         raise _mistake(source, f"a date cannot be read ({error}), {expected}") from None
     if np.isnat(days).any():
         raise _mistake(source, f"date {int(np.isnat(days).argmax()) + 1} is missing, {expected}")
+    if (bad := ~possible(days)).any():
+        raise _mistake(
+            source,
+            f"date {int(bad.argmax()) + 1} is {days[bad.argmax()]} ({int(bad.sum())} such days), expected"
+            f" a day from {FIRST_DAY} to tomorrow: correct it, or leave the day out",
+        )
     return days
 
 

@@ -1,7 +1,5 @@
 """Results in a bucket, as moto serves it on loopback, are as good as results on a disk."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +14,7 @@ from farm.data.panel import Panel
 from farm.experiment import Result, run
 from farm.plan import Options, Plan, make_plan
 from farm.store import RECORD, Store
+from tests.conftest import call
 
 pytest.importorskip("moto")
 
@@ -134,16 +133,9 @@ def sweep(folder: Path, storage: str, tracking: str = "mlflow.db") -> str:
     folder.mkdir(exist_ok=True)
     (folder / "three.py").write_text(SWEEP)
     places = ("--storage", storage, "--tracking-uri", f"sqlite:///{folder / tracking}")
-    done = subprocess.run(
-        [sys.executable, "-m", "farm.sweep", "three.py", *places],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    done = call(folder, "three.py", *places)
+    assert done.code == 0, done.err
+    return done.out
 
 
 def logged(folder: Path, tracking: str) -> list[str]:
@@ -157,7 +149,9 @@ def logged(folder: Path, tracking: str) -> list[str]:
 
 
 @pytest.mark.e2e(100)
-def test_a_sweep_in_a_bucket_resumes_and_is_logged_as_on_a_disk(bucket: str, tmp_path: Path) -> None:
+def test_a_sweep_in_a_bucket_resumes_and_is_logged_as_on_a_disk(
+    ray_here: None, bucket: str, tmp_path: Path
+) -> None:
     far = bucket.format("sweep")
     assert f"{TRIALS} of {TRIALS} trials to run" in sweep(tmp_path / "far", far)
     sweep(tmp_path / "near", "farm_store")

@@ -363,6 +363,15 @@ CONTENTS = {
     "column twice": (cell(0).replace("volume", "Close"), "column 'close' stands 2 times"),
     "row twice": (cell(0) + cell(0).splitlines()[4] + "\n", DAY3 + r"stands more than once \(2 such rows\)"),
     "intraday": (intraday(), "AAPL 2020-01-02: stands more than once .*intraday"),
+    "year 3016": (
+        cell(3, date="3016-12-30"),
+        r"AAPL row 4: date is '3016-12-30' \(1 such row\).*to tomorrow",
+    ),
+    "never": (
+        cell(3, date="9999-12-31"),
+        r"AAPL row 4: date is '9999-12-31'.*a day from 1800-01-01 to tomor",
+    ),
+    "before markets": (cell(3, date="1799-12-31"), r"AAPL row 4: date is '1799-12-31'.*to tomorrow"),
     "bad date": (cell(3, date="2020-02-30"), r"AAPL row 4: date is '2020-02-30' \(1 such row\).*YYYY-MM-DD"),
     "american date": (cell(3, date="01/07/2020"), "AAPL row 4: date is '01/07/2020'"),
     "number as date": (cell(3, date=20200107), "AAPL row 4: date is '20200107'"),

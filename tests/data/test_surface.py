@@ -206,6 +206,8 @@ BAD = [
     (replaced(dates=lambda d: np.arange(6)), "dates hold int64 (6,), expected days"),
     (replaced(dates=lambda d: np.array(["soon"] * 6)), "a date cannot be read"),
     (put("dates", (3,), np.datetime64("NaT")), "date 4 is missing"),  # type: ignore[arg-type]
+    (put("dates", (5,), np.datetime64("9999-12-31")), "date 6 is 9999-12-31 (1 such days), expected"),  # type: ignore[arg-type]
+    (put("dates", (0,), np.datetime64("1020-01-06")), "date 1 is 1020-01-06"),  # type: ignore[arg-type]
     (replaced(moneyness=lambda m: m[::-1]), "increasing: sort the grid"),
     (put("moneyness", (0,), 0.0), "expected numbers above 0"),
     (put("ttm_years", (1,), np.nan), "got maturities 0.0833333, nan"),
