@@ -14,6 +14,7 @@ import typer
 
 from farm.base.command_line import run as run_command
 from farm.base.errors import UserError, one_line
+from farm.base.files import check_output
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
     from farm.base.model import Model
@@ -67,9 +68,15 @@ def generate(
         typer.Option(help="The surfaces that the run read.", show_default="the simulated ones"),
     ] = None,
     storage: Annotated[
-        str, typer.Option(help="Where results are kept by signature: a folder or an s3:// or gs:// URI.")
+        str,
+        typer.Option(
+            envvar="FARM_STORAGE",
+            show_envvar=True,
+            help="Where results are kept by signature: a folder or an s3:// or gs:// URI.",
+        ),
     ] = "farm_store",
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Decides the draws.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
     """Generate days of implied-volatility surfaces with a stored trial: samples and their quantiles.
 
@@ -79,6 +86,8 @@ def generate(
     from farm.store import Store
 
     write = _writer(out)
+    kept = None if "://" in storage else Path(storage)
+    check_output("--out", out, {"--surface": surface, "--storage": kept}, force=force)
     taught = restore(Store(storage), run, surface)
     deployment = taught.deployment(days, horizon, offset, spread)
     made = generate_days(taught, deployment, samples, seed, taught.row(start))

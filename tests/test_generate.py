@@ -76,6 +76,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Surfaces, dic
 def call(world, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Run the command in this process, in the folder of the world."""
     monkeypatch.chdir(world[0])
+    (world[0] / "days.npz").unlink(missing_ok=True)  # another test's
 
     def run(model: str, *arguments: str, surface: str = "surfaces.npz") -> tuple[int, str, str]:
         signature = world[2].get(model, model)
@@ -126,10 +127,10 @@ def test_a_file_holds_the_days_after_the_last_one(call, world, model):
     rolls = (20, 15, 3, "fan") if model.startswith(CVAE) else (None, None, None, None)
     assert tuple(facts[name] for name in ("horizon", "offset", "passes", "spread")) == rolls
     assert facts["in_sample"] is False
-    call(model, *arguments)
+    call(model, *arguments, "--force")
     with np.load(world[0] / out) as again:
         np.testing.assert_array_equal(again["samples"], arrays["samples"])
-    call(model, *arguments, "--seed", "1")
+    call(model, *arguments, "--seed", "1", "--force")
     with np.load(world[0] / out) as other:
         assert not np.array_equal(other["samples"], arrays["samples"])
     assert sorted(path.name for path in world[0].iterdir()) == sorted(
@@ -250,6 +251,29 @@ def test_a_mistake_ends_in_one_line(call, world, case):
     assert complaint.count("\n") == 1
     assert expected in complaint
     assert sorted(world[0].rglob("*")) == before
+
+
+def test_an_output_is_never_an_input_and_replaces_nothing_unasked(call, world):
+    folder = world[0]
+    links = {"link.npz": "symlink_to", "hard.npz": "hardlink_to"}
+    for name, link in links.items():
+        getattr(folder / name, link)(folder / "surfaces.npz")
+    (folder / "there.npz").write_bytes(b"somebody's")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    asked = ("--days", "5", "--samples", "2")
+    for out in ("surfaces.npz", "link.npz", "hard.npz", str(folder / "surfaces.npz"), "store/new.npz"):
+        for force in ((), ("--force",)):
+            code, _, complaint = call(WALK, *asked, "--out", out, *force)
+            assert code == 2
+            assert "is the file that --surface reads" in complaint or "which --storage reads" in complaint
+    code, _, complaint = call(WALK, *asked, "--out", "there.npz")
+    assert code == 2
+    assert "there is a file 'there.npz' already: choose another name, or add --force" in complaint
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert call(WALK, *asked, "--out", "there.npz", "--force")[0] == 0
+    assert (folder / "there.npz").read_bytes() != b"somebody's"
+    for name in (*links, "there.npz"):
+        (folder / name).unlink()
 
 
 def test_other_surfaces_are_refused(call, world):

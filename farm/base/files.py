@@ -6,10 +6,51 @@ import errno
 import fcntl
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from farm.base.errors import UserError
+
+
+def check_output(option: str, out: Path, read: Mapping[str, Path | None], *, force: bool = False) -> None:
+    """Refuse an output that is, or lies in, something that is read, or, unless forced, a file that is there.
+
+    Parameters
+    ----------
+    option
+        That names the output, for messages, such as ``--out``.
+    out
+        File to be written.
+    read
+        Files and folders that are read, by the options that name them; links to a file are that file.
+    force
+        Whether another file may be replaced.
+
+    Raises
+    ------
+    UserError
+        One line; nothing is written.
+    """
+    place = out.resolve()
+    for name, path in read.items():
+        if path is None or not path.exists():
+            continue
+        if path.is_dir() and path.resolve() in place.parents:
+            raise UserError(
+                f"{option}: {str(out)!r} lies in {str(path)!r}, which {name} reads, and a file of it would be"
+                " replaced: choose another folder"
+            )
+        if place.exists() and place.samefile(path):
+            raise UserError(
+                f"{option}: {str(out)!r} is the file that {name} reads, and would be replaced: choose another"
+                " name"
+            )
+    if out.exists() and not force:
+        raise UserError(
+            f"{option}: there is a file {str(out)!r} already: choose another name, or add --force"
+        )
 
 
 @contextmanager

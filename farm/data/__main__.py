@@ -25,9 +25,10 @@ def fetch_command(
     start: Annotated[str, typer.Option(help="First day, YYYY-MM-DD.")] = "2013-01-01",
     end: Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD.", show_default="yesterday")] = None,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("panel.parquet"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
     """Fill a panel file with adjusted daily bars from Yahoo (needs the extra farm[fetch] and internet)."""
-    fetch([name for name in tickers.split(",") if name.strip()], start, end, out)
+    fetch([name for name in tickers.split(",") if name.strip()], start, end, out, force=force)
     typer.echo(f"wrote {out}; python -m farm.data describe {out} shows it")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm.base.errors import UserError
+from farm.base.files import check_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,8 @@ def fetch(
     out: Path,
     download: Download | None = None,
     patience_s: float = PATIENCE_S,
+    *,
+    force: bool = False,
 ) -> None:
     """Fill a panel file with daily bars from Yahoo, adjusted for splits and dividends.
 
@@ -42,11 +45,13 @@ def fetch(
         First and last day, both inclusive, as YYYY-MM-DD; None for `end` means yesterday, as
         today's bar may still be growing.
     out
-        Parquet file to write, long layout; replaced as a whole, or left alone on any error.
+        Parquet file to write, long layout; there as a whole, or left alone on any error.
     download
         Asks for the bars, called as ``yfinance.download``; None for that function itself.
     patience_s
         Seconds to wait for the answer; a second for each ticker where that is more.
+    force
+        Whether a file that is there may be replaced.
 
     Raises
     ------
@@ -73,6 +78,7 @@ def fetch(
         raise UserError(
             f"cannot write --out {str(out)!r}, expected a file in an existing folder: make the folder"
         )
+    check_output("--out", out, {}, force=force)
 
     answer = _ask(download or _yfinance(), names, first, last, max(patience_s, len(names)))
     panel = panel_from(answer, "Yahoo's answer")
