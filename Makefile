@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check bits browser chaos fuzz cluster ui study bench docs wheel oldest newest audit lock
+.PHONY: help venv ablation test test-all check bits browser chaos fuzz cluster ui study bench docs wheel oldest newest audit lock
 
 help:  ## list the targets
-	@grep -hE '^[a-z ]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z -]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
 
 # Which build of torch, for the CPU or for CUDA, is the index's business: what it gives must match a hash of
 # the lock, and what the one for CUDA needs beside has a lock of its own.
@@ -28,8 +28,16 @@ venv: .venv/.installed  ## make .venv from the pinned lock
 ablation: venv  ## run the LSTM ablation on the bundled prices
 	$(BIN)/python -m farm.sweep ablation
 
-test: check  ## run the checks and the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Groups of tests side by side; tests/bounds.py says what is in one. Mypy and the others run beside them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+ALONGSIDE := -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+test test-all: venv
+	@$(MAKE) --no-print-directory check > .venv/check.log 2>&1 & checks=$$!; \
+	$(PYTEST) $(ALONGSIDE) $(if $(filter test-all,$@),-m ''); tests=$$?; \
+	wait $$checks && echo "lint, types, floors: ok" || { cat .venv/check.log; exit 1; }; exit $$tests
+
+test:  ## run the checks and the test suite, but for what is slow or needs more than Python
+test-all:  ## run every test there is; what this machine lacks something for is skipped by name
 
 check: venv  ## lint, types, floors
 	$(BIN)/ruff check .
@@ -41,16 +49,16 @@ bits: venv  ## run every sweep very small and keep its forecasts and scores (BAS
 	OMP_NUM_THREADS=1 $(BIN)/python tools/bits.py $(BASE)
 
 browser: venv  ## look at the MLflow UI and the report page in a browser (chromium on the path)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/e2e
+	$(PYTEST) --needed -m browser tests/e2e
 
 chaos: venv  ## kill what a sweep is made of, at random, ten times over (FARM_CHAOS_SEED repeats a round)
-	FARM_CHAOS_ROUNDS=$${FARM_CHAOS_ROUNDS:-10} OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m chaos tests/chaos
+	FARM_CHAOS_ROUNDS=$${FARM_CHAOS_ROUNDS:-10} $(PYTEST) --needed -m chaos tests/chaos
 
 fuzz: venv  ## ten thousand hostile sweep files, settings, panels, surfaces, checkpoints and stores
-	FARM_FUZZ_EXAMPLES=1250 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_hostile.py
+	FARM_FUZZ_EXAMPLES=1250 $(PYTEST) --needed tests/test_hostile.py
 
 cluster: venv  ## bring a cluster up on this machine's namespaces and lose a host (root, openssh-server, rsync)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster
+	$(PYTEST) --needed -m cluster tests/cluster
 
 HOST := 127.0.0.1
 PORT := 5000

@@ -11,6 +11,7 @@ groups, and the tests within them, in another order.
 
 import os
 import random
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,13 @@ BOUND = 20.0
 # Groups that take longest begin first, so that no process is left alone with one at the end.
 FIRST = ("tests/e2e", "tests/docs", "tests/test_examples", "tests/tuning", "tests/contracts", "tests/models")
 SHARED = ("ray_here", "quick")  # fixtures that are made in one process for all that ask for them
-NAMED = ("slow", "browser", "chaos", "cluster")  # marks that `make test` leaves out
+# Marks that `make test` leaves out, and what runs them.
+NAMED = {
+    "slow": "make test-all",
+    "browser": "make browser",
+    "chaos": "make chaos",
+    "cluster": "make cluster",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,38 +119,52 @@ def pytest_runtest_makereport(
     return report
 
 
+_LEFT_OUT: Counter[str] = Counter()  # tests by the mark for which they are left out
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    for item in items:
+        _LEFT_OUT[next((name for name in NAMED if item.get_closest_marker(name)), "as asked")] += 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear from a process of xdist what it left out, which is the same in each."""
+    _LEFT_OUT.update(Counter(getattr(node, "workeroutput", {}).get("left_out", {})) - _LEFT_OUT)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Name the costliest tests and what was left out."""
-    spent: list[tuple[float, float, str]] = []
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, value in getattr(report, "user_properties", ()):
-                if name == "processor":
-                    spent.append((*value, report.nodeid))
+    """Name the costliest tests and what did not run."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    found = [(report, dict(getattr(report, "user_properties", ())).get("processor")) for report in reports]
+    spent = [(*times, report.nodeid.split("@")[0]) for report, times in found if times]
     own, shared = sum(each[0] for each in spent), sum(each[1] for each in spent)
-    terminalreporter.write_line(
-        f"processor time: {own:.0f} s in tests, {shared:.0f} s in what they share; the most:"
-    )
+    say = terminalreporter.write_line
+    say(f"processor time: {own:.0f} s in tests, {shared:.0f} s in what they share; the most:")
     for seconds, _, nodeid in sorted(spent, reverse=True)[:8]:
-        terminalreporter.write_line(f"{seconds:6.1f} s  {nodeid}")
+        say(f"{seconds:6.1f} s  {nodeid}")
     for _, seconds, nodeid in sorted(spent, key=lambda each: -each[1])[:4]:
-        terminalreporter.write_line(f"{seconds:6.1f} s  shared, made for {nodeid}")
+        say(f"{seconds:6.1f} s  shared, made for {nodeid}")
+    skipped = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in skipped.most_common():
+        say(f"skipped, {count}: {reason.removeprefix('Skipped: ')}")
+    for name, count in _LEFT_OUT.items():
+        say(f"left out, {count}: {f'marked {name}: {NAMED[name]}' if name in NAMED else name}")
+    if config.getoption("needed") and _nothing_ran(terminalreporter):
+        say("nothing was run, for want of what is named above", red=True)
     if file := os.environ.get("FARM_TEST_TIMES"):
-        lines = [
-            f"{own:.2f}\t{shared:.2f}\t{nodeid}\n" for own, shared, nodeid in sorted(spent, reverse=True)
-        ]
+        lines = [f"{mine:.2f}\t{apart:.2f}\t{test}\n" for mine, apart, test in sorted(spent, reverse=True)]
         Path(file).write_text("".join(lines))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+def _nothing_ran(reporter: Any) -> bool:
+    return not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a target that was asked for by name where all that it runs was skipped."""
-    result = yield
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(_LEFT_OUT)
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if session.config.getoption("needed") and reporter is not None:
-        skipped = {report.longrepr[2] for report in reporter.stats.get("skipped", ())}
-        if not any(reporter.stats.get(kind) for kind in ("passed", "failed", "error")):
-            reasons = "; ".join(sorted(reason.removeprefix("Skipped: ") for reason in skipped))
-            reporter.write_line(f"nothing was run: {reasons or 'no test was collected'}", red=True)
-            session.exitstatus = 1
-    return result
+    if session.config.getoption("needed") and reporter is not None and _nothing_ran(reporter):
+        session.exitstatus = 1
