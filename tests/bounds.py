@@ -4,9 +4,10 @@ A test takes at most `BOUND` seconds of processor time, its children's included;
 bound of its own, ``@pytest.mark.e2e(60)``. What several tests share (a fixture of a module or of the session)
 counts for none of them. No bound is one of wall time, which other work on the machine decides.
 
-Tests of a file run in one process, one after the other, so that what they share is made once; those that ask
-for one of `SHARED` run in another, and a mark ``xdist_group`` makes other groups. ``--shuffle SEED`` puts the
-groups, and the tests within them, in another order.
+Tests of a file run in one process, one after the other, so that what they share is made once; so do those
+of the files of one of `GROUPS`. A process that has ended a group takes the next one. ``--shuffle SEED`` puts
+the groups, and the tests within them, in another order. (Marks of ``xdist_group`` count for nothing with
+xdist 3.8 and pytest 9.2, which keeps the name of a test elsewhere.)
 """
 
 import os
@@ -20,8 +21,21 @@ import pytest
 
 BOUND = 20.0
 # Groups that take longest begin first, so that no process is left alone with one at the end.
-FIRST = ("tests/e2e", "tests/docs", "tests/test_examples", "tests/tuning", "tests/contracts", "tests/models")
-SHARED = ("ray_here", "quick")  # fixtures that are made in one process for all that ask for them
+FIRST = ("ray_here", "quick", "tests/e2e", "tests/docs", "tests/tuning", "tests/contracts", "tests/models")
+# Files that share a fixture of the session, by its name: one start of Ray, one sweep that others look at.
+GROUPS = {
+    "ray_here": (
+        "tests/cluster/test_s3.py",
+        "tests/e2e/test_ablation.py",
+        "tests/e2e/test_all.py",
+        "tests/e2e/test_examples.py",
+        "tests/e2e/test_weights.py",
+        "tests/tuning/test_memory.py",
+        "tests/tuning/test_search.py",
+    ),
+    "quick": ("tests/e2e/test_first_sweep.py", "tests/e2e/test_pages.py", "tests/e2e/test_secrets.py",
+              "tests/e2e/test_served.py"),
+}  # fmt: skip
 # Marks that `make test` leaves out, and what runs them.
 NAMED = {
     "slow": "make test-all",
@@ -36,31 +50,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--needed", action="store_true", help="fail if every test is skipped")
 
 
-@pytest.hookimpl(tryfirst=True)
+def group_of(nodeid: str) -> str:
+    """Return the name of the group that a test runs in."""
+    file = nodeid.split("::")[0]
+    return next((name for name, files in GROUPS.items() if file in files), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     groups: dict[str, list[pytest.Item]] = {}
     for item in items:
         if mark := item.get_closest_marker("e2e"):
             assert mark.args, f"{item.nodeid}: @pytest.mark.e2e(SECONDS) states a bound of processor time"
-        mark = item.get_closest_marker("xdist_group")
-        shared = (name for name in SHARED if name in getattr(item, "fixturenames", ()))
-        group = mark.args[0] if mark else next(shared, item.location[0])
-        if mark is None:
-            item.add_marker(pytest.mark.xdist_group(group))
-        groups.setdefault(group, []).append(item)
+        groups.setdefault(group := group_of(item.nodeid), []).append(item)
+        for shared in GROUPS.keys() & set(getattr(item, "fixturenames", ())) - {group}:
+            raise pytest.UsageError(
+                f"{item.nodeid} asks for {shared}: add its file to GROUPS in tests/bounds.py"
+            )
     ordered = list(groups.values())
     if seed := config.getoption("shuffle"):
         order = random.Random(seed)
         order.shuffle(ordered)
         for group in ordered:
             order.shuffle(group)
-    ordered.sort(key=_late)
+    else:
+        ordered.sort(key=_late)
     items[:] = [item for group in ordered for item in group]
 
 
 def _late(group: list[pytest.Item]) -> int:
-    place = group[0].location[0]
-    return next((i for i, first in enumerate(FIRST) if place.startswith(first)), len(FIRST))
+    name = group_of(group[0].nodeid)
+    return next((i for i, first in enumerate(FIRST) if name.startswith(first)), len(FIRST))
 
 
 class _Clock:
@@ -137,7 +167,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Name the costliest tests and what did not run."""
     reports = [report for some in terminalreporter.stats.values() for report in some]
     found = [(report, dict(getattr(report, "user_properties", ())).get("processor")) for report in reports]
-    spent = [(*times, report.nodeid.split("@")[0]) for report, times in found if times]
+    spent = [(*times, report.nodeid) for report, times in found if times]
     own, shared = sum(each[0] for each in spent), sum(each[1] for each in spent)
     say = terminalreporter.write_line
     say(f"processor time: {own:.0f} s in tests, {shared:.0f} s in what they share; the most:")

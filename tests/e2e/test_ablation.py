@@ -16,10 +16,8 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-import farm as farm_package
 from farm.data.door import load_panel
 from tests.conftest import Called, call
-from tests.e2e.conftest import QUICK, Sweep
 
 pytestmark = pytest.mark.e2e(100)
 
@@ -321,29 +319,3 @@ def test_two_at_once_do_the_work_once(tmp_path: Path) -> None:
     assert len(logged) == 2 + len(BASELINES)
     assert set(logged.values()) == {1}
     assert not list((tmp_path / "farm_store" / "claims").iterdir())
-
-
-def test_the_command_is_the_function(quick: Sweep, tmp_path: Path) -> None:
-    """It finds the function's trials in the store, so it runs none, and comes to the same verdict."""
-    done = call(tmp_path, *QUICK, "--storage", quick.storage, "--tracking-uri", quick.uri)
-    assert done.code == 0
-    assert "all 22 trials are in the store" in done.out
-    here, there = (folder / "results" / "ablation" for folder in (tmp_path, quick.folder))
-    assert (here / "verdict.txt").read_text() == (there / "verdict.txt").read_text()
-    assert (here / "table.csv").read_bytes() == (there / "table.csv").read_bytes()
-
-
-def test_the_function_gives_what_the_files_hold(quick: Sweep, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    outcome = farm_package.run(
-        "ablation", quick=True, settings={"training.epochs": 2}, storage=quick.storage, tracking_uri=quick.uri
-    )
-    told = (quick.folder / "results" / "ablation" / "verdict.txt").read_text()
-    assert outcome.sentence == told.strip()
-    assert outcome.failures == {}
-    stored = pd.read_csv(quick.folder / "results" / "ablation" / "table.csv")
-    assert outcome.table["model"].tolist() == stored["model"].tolist()
-    assert outcome.table["rmse"].to_numpy() == pytest.approx(stored["rmse"].to_numpy(), rel=1e-12)
-    record = farm_package.load(outcome.signatures["LSTM-Raw AAPL seed 0"], quick.storage)
-    mine = outcome.predictions.query("model == 'LSTM-Raw' and ticker == 'AAPL'")
-    assert record.forecast()["predicted"].to_numpy() == pytest.approx(mine["predicted"].to_numpy())
