@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +141,17 @@ def _load_pyfunc(path: str) -> Forecasters:
 def example(panel: Panel, configs: list[TrialConfig]) -> pd.DataFrame:
     """Cut the last bars that a request needs out of a panel, dates as text.
 
-    What a study reads must end on one day, so bars end with the one that ends first; studies that end
-    on other days than the first one are left out.
+    Days are counted as a study counts them, which reads those that all its tickers share. What it reads
+    must end on one day, so bars end with the last shared one; studies that end on other days than the
+    first one are left out.
     """
-    ends: dict[np.datetime64, list[Ahead]] = {}
+    shared: list[tuple[Ahead, np.ndarray[Any, Any]]] = []
     for config in configs:
         if isinstance(study := config.study, Ahead):
-            last = min(panel.bars[name].dates[-1] for name in study.tickers())
-            ends.setdefault(last, []).append(study)
-    end, studies = next(iter(ends.items()))
-    tickers = tuple(dict.fromkeys(name for study in studies for name in study.tickers()))
-    days = max(study.days_needed for study in studies) + SPARE_DAYS
-    frame = panel.select(tickers, end=str(end)).frame()
-    frame = frame.groupby("ticker", sort=False).tail(days).reset_index(drop=True)
+            days = reduce(np.intersect1d, [panel.bars[name].dates for name in study.tickers()])
+            if not shared or days[-1] == shared[0][1][-1]:
+                shared.append((study, days))
+    tickers = tuple(dict.fromkeys(name for study, _ in shared for name in study.tickers()))
+    start = min(days[-study.days_needed - SPARE_DAYS :][0] for study, days in shared)
+    frame = panel.select(tickers, str(start), str(shared[0][1][-1])).frame()
     return frame.assign(date=frame["date"].dt.strftime("%Y-%m-%d"))
