@@ -38,6 +38,12 @@ class UserError(Exception):
         super().__init__(message)
 
 
+def of_one_line(error: Exception) -> str:
+    """Name an error and its reason in one line."""
+    reason = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are meant, closest first.
 
