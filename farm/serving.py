@@ -7,7 +7,8 @@ pickled: the models are built by their configs, as in any trial.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import safetensors.numpy
+import torch
 
 from farm.base.errors import UserError
 from farm.base.model import Model, State
@@ -44,7 +46,8 @@ class Forecaster:
         """Build a model and give it what its trial learnt."""
         assert isinstance(config.study, Ahead)  # held by `can_serve`
         inputs = config.study.inputs(state["inputs.mean"], state["inputs.scale"])
-        model = config.model.build(inputs)
+        with _single_precision():
+            model = config.model.build(inputs)
         learnt = {name[6:]: value for name, value in state.items() if name.startswith("model.")}
         split = config.study.split if isinstance(config.study, ForecastStudy) else None
         if learnt and isinstance(split, WalkForward):  # of many fits the newest, whose scaler is kept
@@ -56,7 +59,8 @@ class Forecaster:
     def row(self, panel: Panel) -> dict[str, object]:
         """Forecast what comes next for its ticker."""
         windows = self.study.ahead(panel, self.inputs)
-        forecast = self.model.predict(windows)
+        with _single_precision():
+            forecast = self.model.predict(windows)
         found: dict[str, object] = {
             "ticker": self.study.ticker,
             "known_until": str(windows.times[0]),
@@ -66,6 +70,18 @@ class Forecaster:
             levels = zip(forecast.levels, forecast.quantiles[0], strict=True)
             found |= {f"q{100 * level:g}": float(value) for level, value in levels}
         return found
+
+
+@contextmanager
+def _single_precision() -> Iterator[None]:
+    """Have torch make what it makes in any trial, whatever this process has chosen."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class Forecasters:

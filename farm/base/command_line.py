@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,7 @@ def run(app: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
         that was interrupted.
     """
     collect_seldom()
+    os.environ.pop("MPLBACKEND", None)  # no window is opened, and matplotlib ends on a name it does not know
     try:
         return app(arguments, prog_name=name, standalone_mode=False) or 0
     except UserError as error:

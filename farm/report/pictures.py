@@ -6,10 +6,8 @@ Nothing of matplotlib is imported before the first is drawn, so a verdict does n
 from __future__ import annotations
 
 import io
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,16 +80,8 @@ def save_pictures(out: Path, groups: Iterable[Group], console: Console) -> list[
 @contextmanager
 def own_settings() -> Iterator[None]:
     """Draw as matplotlib does where nothing is set; what the user has set stands again afterwards."""
-    first = "matplotlib" not in sys.modules
-    backend = os.environ.pop("MPLBACKEND", None) if first else None  # importing fails on one it does not know
-    try:
-        import matplotlib as mpl
-    finally:
-        if backend is not None:
-            os.environ["MPLBACKEND"] = backend
-    if backend:
-        with suppress(ValueError):
-            mpl.rcParams["backend"] = backend
+    import matplotlib as mpl
+
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams["timezone"] = "UTC"  # which the defaults leave as it is
