@@ -22,6 +22,7 @@ from farm.report.tables import save_files
 from farm.space import SearchPlan
 from farm.store import Store
 from farm.studies.study import Source
+from farm.tracking import check_experiments
 from farm.tuning.engine import Event, cluster, execute
 from farm.tuning.stage_tree import Forest, StageTree
 
@@ -62,6 +63,7 @@ def drive_all(resolved: Resolved, left_out: Mapping[str, str], runtime: Runtime,
         console.print(f"{asked} trials, {distinct} of them distinct", highlight=False)
         return 0
     check_places(runtime, NAME)
+    check_experiments(runtime.tracked, [runtime.experiment] if runtime.experiment else resolved)
     store.open()
     started = time.monotonic()
     console.print(f"[bold]{len(resolved)} sweeps[/bold]: {asked} trials, {distinct} of them distinct")

@@ -17,7 +17,7 @@ import re
 import sqlite3
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -47,6 +47,8 @@ from farm.views import saved_views
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Experiment
+    from mlflow.tracking import MlflowClient
 
 _LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
@@ -124,7 +126,8 @@ def check_uri(uri: str) -> None:
     parts = urlsplit(uri)
     login, _, host = parts.netloc.rpartition("@")
     shown = parts._replace(netloc=host).geturl()
-    origin = " of MLFLOW_TRACKING_URI" if os.environ.get("MLFLOW_TRACKING_URI") == uri else ""
+    variable = os.environ.get("MLFLOW_TRACKING_URI", "")
+    origin = " of MLFLOW_TRACKING_URI" if uri in (variable, absolute(variable, Path.cwd())) else ""
     if parts.scheme in ("http", "https"):
         asked = urllib.request.Request(f"{shown.rstrip('/')}/health")
         if login:
@@ -314,6 +317,50 @@ class _Logged:
         )
 
 
+@_told()
+def check_experiments(uri: str, names: Iterable[str]) -> None:
+    """See that experiments of these names are the farm's, or not there yet.
+
+    Raises
+    ------
+    UserError
+        If one is somebody else's or in the trash, or MLflow cannot be read.
+    """
+    client = _client(uri)
+    for name in names:
+        _experiment(client, name)
+
+
+def _client(uri: str) -> MlflowClient:
+    """Open MLflow, which then says nothing of its own."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    from mlflow.tracking import MlflowClient
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    # A commit then waits for the disk once and not three times, and the UI reads while a sweep writes.
+    _pragma(uri, "journal_mode=WAL")
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: MlflowClient, name: str) -> Experiment | None:
+    """Find an experiment to log to; a name alone does not make it the farm's."""
+    found = client.get_experiment_by_name(name)
+    way_on = "name another one with --experiment NAME (experiment= in Python)"
+    if found is not None and _SWEEP not in found.tags:
+        raise NotOurs(
+            f"MLflow experiment {name!r} is not one of the farm's, which leaves it as it is: {way_on}"
+        )
+    if found is not None and found.lifecycle_stage != "active":
+        raise NotOurs(
+            f"MLflow experiment {name!r} is in the trash: restore it with `mlflow experiments restore"
+            f" --experiment-id {found.experiment_id}` (MLFLOW_TRACKING_URI says where), or {way_on}"
+        )
+    return found
+
+
 class Tracking:
     """The runs of one plan.
 
@@ -347,25 +394,16 @@ class Tracking:
         experiment: str | None = None,
         folder: Path | None = None,
     ) -> None:
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-        from mlflow.tracking import MlflowClient
-
-        for logger in ("mlflow", "alembic"):
-            logging.getLogger(logger).setLevel(logging.WARNING)
         self._uri = uri
         self._plan = plan
         self._colours = colours
         self._labels = labels(plan)
-        # A commit then waits for the disk once and not three times, and the UI reads while a sweep writes.
-        _pragma(uri, "journal_mode=WAL")
         artifacts = _artifacts(uri, folder or Path.cwd())
         if (path := _path(uri)) is not None:
             _move(path, artifacts)
-        self._client = MlflowClient(tracking_uri=uri)
+        self._client = _client(uri)
         name = experiment or plan.name
-        found = self._client.get_experiment_by_name(name)
+        found = _experiment(self._client, name)
         if found is None:
             self._experiment = self._client.create_experiment(
                 name,
@@ -379,17 +417,6 @@ class Tracking:
             )
         else:
             self._experiment = found.experiment_id
-            if _SWEEP not in found.tags:
-                raise NotOurs(
-                    f"MLflow experiment {name!r} is not one of the farm's, which leaves it as it is: name"
-                    " another one with --experiment NAME (experiment= in Python)"
-                )
-            if found.lifecycle_stage != "active":
-                raise NotOurs(
-                    f"MLflow experiment {name!r} is in the trash: restore it with `mlflow experiments"
-                    f" restore --experiment-id {self._experiment}` (MLFLOW_TRACKING_URI says where), or name"
-                    " another one with --experiment NAME (experiment= in Python)"
-                )
         self.parent = self._parent()
         shown = found.tags.get(_SHOWN, _NONE) if found is not None else _NONE
         self._last = shown == self.parent

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pandas.testing import assert_frame_equal
 
 from farm import serving
 from farm.base.errors import UserError
@@ -66,7 +65,7 @@ def test_precision_is_that_of_the_trial(network, ar1_panel, tmp_path):
     expected = loaded(tmp_path, NETWORK, network).predict(request)
     torch.set_default_dtype(torch.float64)
     try:
-        assert_frame_equal(loaded(tmp_path, NETWORK, network).predict(request), expected)
+        assert loaded(tmp_path, NETWORK, network).predict(request).equals(expected)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -87,6 +86,8 @@ def test_the_example_has_the_last_days_that_tickers_share(calendar, network, ar1
     example = serving.example(panel, [NETWORK])
     ends = shared[[-NETWORK.study.days_needed - serving.SPARE_DAYS, -1]]
     assert [example["date"].min(), example["date"].max()] == list(ends.astype(str))
+    there = example.groupby("date")["ticker"].nunique() == 2
+    assert there.sum() == NETWORK.study.days_needed + serving.SPARE_DAYS
     served = loaded(tmp_path, NETWORK, network)
     (found,) = served.predict(example).to_dict("records")
     assert found["known_until"] == str(shared[-1])

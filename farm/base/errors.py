@@ -40,7 +40,7 @@ class UserError(Exception):
 
 def of_one_line(error: Exception) -> str:
     """Name an error and its reason in one line."""
-    reason = " ".join(str(error).split())[:200]
+    reason = without_credentials(" ".join(str(error).split()))[:200]
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
