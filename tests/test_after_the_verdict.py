@@ -136,6 +136,7 @@ def test_a_step_that_fails_is_one_line(
     there.set_tag(parent, "farm.model", "another one")
     if not step.startswith("picture"):  # which take a second
         monkeypatch.setattr(farm.report.figures, "figures", lambda *_: Pictures({}))
+        monkeypatch.setattr(farm.report.page, "report_page", lambda *_: "<p>page</p>")
     monkeypatch.setattr(*STEPS[step], raising(error))
     outcome = go()
     out = capsys.readouterr().out
