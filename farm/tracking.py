@@ -201,7 +201,7 @@ def _told() -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
         raise Unreachable(
             f"MLflow cannot be written ({of_one_line(error)}): results that are in the store stay there;"
             " the same command logs what is missing"
@@ -241,17 +241,16 @@ def _artifacts(uri: str, folder: Path) -> str | None:
     return str((folder if path is None else path.parent) / _ARTIFACTS).replace("%", "%25")
 
 
-def _move(path: Path, artifacts: str | None) -> None:
+def _move(path: Path, artifacts: str) -> None:
     """Have the experiments of a database that was moved or copied keep their artifacts beside it.
 
     MLflow writes down whole paths. Where the new place holds the runs of an experiment, its runs and models
     are looked for there. Where it does not, they stay where they were, apart from runs that have not
     finished, and only what is logged from now on goes to the new place.
     """
-    if artifacts is None or not path.is_file() or path.stat().st_size == 0:
-        return
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=10.0)) as database, database:
-        database.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(path, timeout=10.0)) as database, database:  # one transaction
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'logged_models'").fetchall():
+            return  # MLflow has not been here, or has yet to bring it up to date
         for experiment, old in database.execute(
             "SELECT e.experiment_id, e.artifact_location FROM experiments e JOIN experiment_tags t"
             " ON t.experiment_id = e.experiment_id AND t.key = ?",
@@ -259,21 +258,20 @@ def _move(path: Path, artifacts: str | None) -> None:
         ).fetchall():
             head, _, tail = str(old).rpartition("/")
             new = f"{artifacts}/{tail}"
-            if old == new or not head.endswith(f"/{_ARTIFACTS}") or "://" in head:
+            if old == new or not head.startswith("/") or not head.endswith(f"/{_ARTIFACTS}"):
                 continue
+            runs = database.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", (experiment,))
+            whole = any((Path(unquote(new)) / run).is_dir() for (run,) in runs.fetchall())
             database.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, experiment)
             )
-            runs = database.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", (experiment,))
-            here = Path(unquote(new))
-            whole = any((here / run).is_dir() for (run,) in runs)
             for table, column, which in (
-                ("runs", "artifact_uri", "" if whole else " AND status != 'FINISHED'"),
-                ("logged_models", "artifact_location", "" if whole else " AND 0"),
+                ("runs", "artifact_uri", "1" if whole else "status != 'FINISHED'"),
+                ("logged_models", "artifact_location", "1" if whole else "0"),
             ):
                 database.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE experiment_id = ?"
-                    f" AND substr({column}, 1, ?) = ?{which}",
+                    f" AND substr({column}, 1, ?) = ? AND {which}",
                     (new, len(old) + 1, experiment, len(old) + 1, f"{old}/"),
                 )
 
@@ -399,7 +397,7 @@ class Tracking:
         self._colours = colours
         self._labels = labels(plan)
         artifacts = _artifacts(uri, folder or Path.cwd())
-        if (path := _path(uri)) is not None:
+        if (path := _path(uri)) is not None and artifacts is not None:
             _move(path, artifacts)
         self._client = _client(uri)
         name = experiment or plan.name
