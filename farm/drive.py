@@ -197,7 +197,7 @@ def check_places(runtime: Runtime, name: str) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         from farm.report.tables import unwritable
 
-        raise unwritable(out, "it is a file" if there.is_file() else "no permission")
+        raise unwritable(out, "no permission" if there.is_dir() else f"{str(there)!r} is no folder")
     check_uri(runtime.tracked)
     if runtime.address:
         check_address(runtime.address)
@@ -479,6 +479,7 @@ class _Driver:
         from farm.report.page import Sources, report_page
         from farm.report.tables import save_files
 
+        (out / PAGE).unlink(missing_ok=True)  # of another verdict
         states = Counter(str(attempt.state) for attempt in self.attempts)
         text = report_page(
             self.plan, end, self.records, Sources(self._runtime.command, self.failures, states)

@@ -56,7 +56,7 @@ _MARKS = ("farm.pareto", "farm.pick")  # tags of what a search has tried
 _SHOWN, _NONE = "farm.shown", "none"  # tag of an experiment: the sweep that its table shows; one is at work
 _SWEEP = "farm.sweep"  # tag of an experiment that is the farm's
 _DATABASES = ("postgresql", "mysql", "mssql", "databricks")
-_FORBIDDEN = re.compile(r"[^\w.-]")  # in the name of a folder of artifacts
+_FORBIDDEN = re.compile(r"[^\w-]")  # in the name of a folder of artifacts
 _ARTIFACTS = "mlruns"  # folder beside a database, as MLflow names it
 _LONGEST_NAME = 500  # of an experiment
 _SERVED_BY = ("mlflow", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
@@ -405,7 +405,7 @@ class Tracking:
         if found is None:
             self._experiment = self._client.create_experiment(
                 name,
-                None if artifacts is None else f"{artifacts}/{_FORBIDDEN.sub('_', name)}",
+                None if artifacts is None else f"{artifacts}/{_FORBIDDEN.sub('_', name)[:100]}",
                 tags={
                     _SWEEP: plan.name,
                     "mlflow.experimentKind": "custom_model_development",  # the UI opens on the runs

@@ -69,6 +69,7 @@ def save_pictures(out: Path, groups: Iterable[Group], console: Console) -> list[
         for stem in figures:
             path = out / f"{stem}.png"
             with optional(console, f"picture {path.name}"):
+                path.unlink(missing_ok=True)  # one that fails leaves none of another verdict
                 content = io.BytesIO()
                 with own_settings():
                     figures[stem].savefig(content, format="png", dpi=_DPI)
