@@ -66,6 +66,7 @@ def run(
     objectives: Sequence[str] = (),
     storage: str = "farm_store",
     tracking_uri: str = "sqlite:///mlflow.db",
+    experiment: str | None = None,
     concurrency: int | None = None,
     address: str | None = None,
     rerun: bool = False,
@@ -93,7 +94,7 @@ def run(
         ``"1e-4..1e-2"`` is a range) and ``--samples``.
     study, samplers, objectives
         Of a sweep that searches.
-    storage, tracking_uri, concurrency, address, rerun, checkpoint_every
+    storage, tracking_uri, experiment, concurrency, address, rerun, checkpoint_every
         Where and how it runs; none of it changes a number.
 
     Returns
@@ -141,6 +142,7 @@ def run(
         rerun=rerun,
         checkpoint_every=checkpoint_every,
         command=_call(called if isinstance(sweep, Sweep) else str(sweep), given),
+        experiment=experiment,
     )
     driven = drive(plan, search, runtime, plain_or_terminal())
     if driven.code == EXIT_INTERRUPTED or driven.end is None:

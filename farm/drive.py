@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections import Counter
@@ -10,15 +11,17 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
 from farm import serving
-from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
+from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, optional, tell_missing
 from farm.base.errors import UserError, without_credentials
 from farm.data.panel import Panel
 from farm.plan import Plan, Trial
@@ -26,22 +29,37 @@ from farm.report.dry_run import show_plan, show_search
 from farm.report.progress import Progress
 from farm.space import SearchPlan, with_rows
 from farm.store import Record, Store
-from farm.tracking import Tracking, check_for_cluster, check_uri
+from farm.tracking import (
+    NotOurs,
+    Tracking,
+    Unreachable,
+    absolute,
+    check_experiment,
+    check_for_cluster,
+    check_uri,
+)
 from farm.tuning.engine import Event, Outcome, check_address, cluster, execute
 from farm.tuning.stage_tree import StageTree, stage_nodes
 from farm.views import address
 
 if TYPE_CHECKING:
     from farm.report.conclusion import Conclusion  # what draws takes a second, and a dry run needs none of it
+    from farm.report.search import Found
     from farm.tuning.studies import Attempt  # optuna takes half a second, and only a search needs it
 
 # Seconds without logging after MLflow could not be written: each try takes a quarter of a minute to give up.
 SILENCE = 60.0
+RESULTS = "results"  # folder, below that of the sweep
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a sweep runs; outside every signature."""
+    """Where and how a sweep runs; outside every signature.
+
+    Relative paths are meant from the folder where it was made: wherever the process goes afterwards, they
+    stay what they were. Places are as they were typed; what is opened are the properties.
+    """
 
     storage: str
     tracking_uri: str
@@ -52,10 +70,28 @@ class Runtime:
     checkpoint_every: float
     command: str  # that repeats the sweep; it is told and logged, so passwords are blotted out
     report_only: bool = False  # tell what is in the store, and run nothing
+    experiment: str | None = None  # of MLflow; None for one named like the sweep
+    folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
-        """Blot passwords out of the command."""
+        """Blot passwords out of the command, and check the name of the experiment."""
         object.__setattr__(self, "command", without_credentials(self.command))
+        if self.experiment is not None:
+            check_experiment(self.experiment)
+
+    @property
+    def root(self) -> str:
+        """Where the store is."""
+        return self.storage if "://" in self.storage else str(self.folder / Path(self.storage).expanduser())
+
+    @property
+    def tracked(self) -> str:
+        """Where MLflow keeps its runs."""
+        return absolute(self.tracking_uri, self.folder)
+
+    def results(self, name: str) -> Path:
+        """Where the files of a sweep go."""
+        return self.folder / RESULTS / name
 
 
 @dataclass(frozen=True)
@@ -100,22 +136,24 @@ def drive(
         Why trials that are not to be tried again failed, by their signatures.
     """
     if runtime.dry_run:
-        show_plan(plan, Store(runtime.storage), console)
+        show_plan(plan, Store(runtime.root), console)
         if search is not None:
             show_search(search, console)
         return Driven(0)
-    check_places(runtime)
+    check_places(runtime, plan.name)
     started = time.monotonic()
 
     def waiting() -> None:
         text = f"another sweep {plan.name!r} is at work in {runtime.storage!r}: waiting for its end"
         console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
-    claim = Store(runtime.storage).open().claim(plan.name, waiting)
+    claim = Store(runtime.root).open().claim(plan.name, waiting)
     with claim, ThreadPoolExecutor(1, "tracking") as desk:  # which logs what is left before it is gone
         driver = _Driver(plan, runtime, console, desk)
         driver.failures |= {t.name: failed[t.signature] for t in plan.trials if t.signature in failed}
-        return _drive(driver, search, runtime, console, started)
+        # What a user has told numpy to raise is nothing here: an undefined score is NaN.
+        with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+            return _drive(driver, search, runtime, console, started)
 
 
 def _drive(
@@ -137,24 +175,30 @@ def _drive(
         )
         return Driven(EXIT_INTERRUPTED)
     end = driver.conclude(search)
-    where = driver.page(runtime.tracking_uri)
-    if not runtime.tracking_uri.startswith("http"):
-        where = f"mlflow ui --backend-store-uri {runtime.tracking_uri}, then {driver.page('http://127.0.0.1:5000')}"
-    told = f"[dim]{time.monotonic() - started:.0f} s; compare the runs: {without_credentials(where)}[/dim]"
-    console.print(told, soft_wrap=True)
+    told = f"{time.monotonic() - started:.0f} s"
+    if (where := driver.where()) is not None:
+        told += f"; compare the runs: {without_credentials(where)}"
+    console.print(told, style="dim", markup=False, soft_wrap=True)
     code = EXIT_FAILED_TRIALS if driver.failures and not runtime.report_only else 0
     return Driven(code, end, driver.failures)
 
 
-def check_places(runtime: Runtime) -> None:
-    """See that MLflow and the cluster are there, before anything is run.
+def check_places(runtime: Runtime, name: str) -> None:
+    """See that MLflow, the cluster and the folder of the results are there, before anything is run.
 
     Raises
     ------
     UserError
         If one is not, or a cluster would log to a file of one machine.
     """
-    check_uri(runtime.tracking_uri)
+    there = out = runtime.results(name)
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        from farm.report.tables import unwritable
+
+        raise unwritable(out, "no permission" if there.is_dir() else f"{str(there)!r} is no folder")
+    check_uri(runtime.tracked)
     if runtime.address:
         check_address(runtime.address)
         check_for_cluster(runtime.tracking_uri)
@@ -178,7 +222,7 @@ class _Driver:
     """
 
     def __init__(self, plan: Plan, runtime: Runtime, console: Console, desk: ThreadPoolExecutor) -> None:
-        from farm.report.marks import looks_of
+        from farm.report.looks import looks_of
 
         self.plan = plan
         self.records: dict[str, Record] = {}
@@ -187,7 +231,7 @@ class _Driver:
         self.attempts: tuple[Attempt, ...] = ()
         self._runtime = runtime
         self._console = console
-        self._store = Store(runtime.storage).open()
+        self._store = Store(runtime.root).open()
         rows = [(role, row) for role in ("variant", "baseline") for row in plan.rows(role)]
         looks = looks_of(pd.DataFrame(rows, columns=["role", "model"]))
         self._desk = desk
@@ -279,8 +323,10 @@ class _Driver:
     def _tracking(self) -> Future[Tracking]:
         """Have MLflow opened, once."""
         if self._opened is None:
-            uri = self._runtime.tracking_uri
-            self._opened = self._desk.submit(Tracking, uri, self.plan, self._colours)
+            at = self._runtime
+            self._opened = self._desk.submit(
+                Tracking, at.tracked, self.plan, self._colours, at.experiment, at.folder
+            )
         return self._opened
 
     def _log(self, tracking: Future[Tracking], trial: Trial, record: Record, skill: dict[str, float]) -> None:
@@ -372,74 +418,129 @@ class _Driver:
         return True
 
     def conclude(self, search: SearchPlan | None) -> Conclusion:
-        """Show and log the verdict over what is finished."""
+        """Write, show and log the verdict over what is finished.
+
+        All that follows the verdict may fail, each step by itself and in one line.
+        """
+        self._tracking()  # is opened while these are imported
         from farm.report.conclusion import conclude
-        from farm.report.note import verdict_note
-        from farm.report.page import Sources, report_page
         from farm.report.tables import save_files, verdict_table
         from farm.report.walk_forward import walk_forward_tables
 
         plan, show = self.plan, self._console.print
-        self._tracking()  # is opened while the verdict is drawn
-        out = Path("results") / plan.name
+        if isinstance(error := self._tracking().exception(), NotOurs):
+            raise error
+        out = self._runtime.results(plan.name)
         end = conclude(plan, self.records, out)
-        show(verdict_table(end.table, plan.sweep.references, width=self._console.width))
-        if end.walk_forward is not None:
-            show(walk_forward_tables(end.walk_forward, plan.sweep.references[0]))
         found = None
         if search is not None:
             from farm.report.search import conclude_search, search_table
 
             found = conclude_search(plan, search, self.attempts, self.records, end, out)
+            end = replace(
+                end,
+                sentence=f"{end.sentence}\n{found.sentence}",
+                files=(*end.files, *found.files),
+                pictures=(*end.pictures, found.pictures),
+            )
+        save_files(out, {"verdict.txt": f"{end.sentence}\n".encode()})
+        show(verdict_table(end.table, plan.sweep.references, width=self._console.width))
+        if end.walk_forward is not None:
+            show(walk_forward_tables(end.walk_forward, plan.sweep.references[0]))
+        if found is not None and search is not None:
             show(search_table(found, search))
-            end = replace(end, sentence=f"{end.sentence}\n{found.sentence}", files=(*end.files, *found.files))
-        text = report_page(
-            plan,
-            end,
-            self.records,
-            Sources(
-                self._runtime.command,
-                self.failures,
-                Counter(str(attempt.state) for attempt in self.attempts),
-            ),
-        )
-        page, _ = save_files(
-            out, {"report.html": text.encode(), "verdict.txt": f"{end.sentence}\n".encode()}, {}
-        )
         show(end.sentence, highlight=False, markup=False)
         for name, reason in self.failures.items():
             show(f"failed: {name}: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
-        show(f"[dim]{out}/: {', '.join(path.name for path in end.files)}[/dim]")
-        show(f"[dim]all of it on one page: {page}[/dim]", soft_wrap=True)
-        every = (*end.trials, *(trial for trial in plan.tried if trial.signature in self.records))
-        skills = {trial.signature: self._skills(trial) for trial in every}
-        note = verdict_note(plan.sweep.question, end.sentence, end.table, plan.sweep.references[0])
-        tracking = self._tracking().result()
+        end = self._draw(end, out)
+        with optional(self._console, "report page"):
+            self._write_page(end, out)
+        for what, step in self._log_steps(end, found, out).items():
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  (as in `optional`)
+                tell_missing(self._console, what, error)
+                if isinstance(error, Unreachable):
+                    break  # nor would MLflow take the rest
+        return end
 
-        def log() -> None:
+    def _draw(self, end: Conclusion, out: Path) -> Conclusion:
+        """Draw the pictures."""
+        from farm.report.pictures import save_pictures
+
+        drawn = save_pictures(out, end.pictures, self._console)
+        end = replace(end, files=(*end.files, *drawn))
+        files = ", ".join(path.name for path in end.files)
+        self._console.print(f"{RESULTS}/{self.plan.name}/: {files}", style="dim", markup=False)
+        return end
+
+    def _write_page(self, end: Conclusion, out: Path) -> None:
+        """Write all of it as one page."""
+        from farm.report.page import Sources, report_page
+        from farm.report.tables import save_files
+
+        (out / PAGE).unlink(missing_ok=True)  # of another verdict
+        states = Counter(str(attempt.state) for attempt in self.attempts)
+        text = report_page(
+            self.plan, end, self.records, Sources(self._runtime.command, self.failures, states)
+        )
+        save_files(out, {PAGE: text.encode()})
+        where = f"{RESULTS}/{self.plan.name}/{PAGE}"
+        self._console.print(f"all of it on one page: {where}", style="dim", markup=False, soft_wrap=True)
+
+    def _log_steps(self, end: Conclusion, found: Found | None, out: Path) -> dict[str, Callable[[], None]]:
+        """Give what is left to log, by what would be missing; the thread that logs does it."""
+        from farm.report.note import verdict_note
+
+        plan = self.plan
+
+        def results(tracking: Tracking) -> None:
+            every = (*end.trials, *(trial for trial in plan.tried if trial.signature in self.records))
             tracking.log_results(
                 every,
                 self.records,
-                skills,
+                {trial.signature: self._skills(trial) for trial in every},
                 end.table,
-                note,
+                verdict_note(plan.sweep.question, end.sentence, end.table, plan.sweep.references[0]),
                 end.files,
                 len(self.failures),
                 self.seconds,
                 end.walk_forward.metrics() if end.walk_forward is not None else {},
             )
-            tracking.log_page(page)
-            self._serve_best(tracking, end.table)
+
+        def page(tracking: Tracking) -> None:
+            if (out / PAGE).exists():
+                tracking.log_page(out / PAGE)
+
+        def marks(tracking: Tracking) -> None:
             if found is not None:
                 tracking.log_search(found.marks, found.metrics)
-            tracking.close()
 
-        self._desk.submit(log).result()
-        return end
+        def served(tracking: Tracking) -> None:
+            self._serve_best(tracking, end.table)
 
-    def page(self, server: str) -> str:
-        """Give the page of the verdict under the address of a tracking server."""
-        return address(server, self._tracking().result().experiment)
+        steps = {
+            "results in MLflow": results,
+            "report page in MLflow": page,
+            "served model": served,
+            "marks of the search in MLflow": marks,
+            "database of MLflow in one file": Tracking.close,
+        }
+
+        def at_the_desk(step: Callable[[Tracking], None]) -> None:
+            self._desk.submit(lambda: step(self._tracking().result())).result()
+
+        return {what: partial(at_the_desk, step) for what, step in steps.items()}
+
+    def where(self) -> str | None:
+        """Say where the runs can be looked at; None if MLflow could not be opened."""
+        opened = self._tracking()
+        if opened.exception() is not None:
+            return None
+        uri, experiment = self._runtime.tracking_uri, opened.result().experiment
+        if uri.startswith("http"):
+            return address(uri, experiment)
+        return f"mlflow ui --backend-store-uri {uri}, then {address('http://127.0.0.1:5000', experiment)}"
 
     def _serve_best(self, tracking: Tracking, table: pd.DataFrame) -> None:
         """Log the best variant as a model: of each ticker the seed that validation prefers."""

@@ -6,16 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
+from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, optional
 from farm.base.errors import UserError
 from farm.base.search_space import Resources
 from farm.data.panel import Panel
-from farm.drive import Driven, Runtime, check_places, drive
+from farm.drive import PAGE, RESULTS, Driven, Runtime, check_places, drive
 from farm.plan import Plan, Trial
 from farm.report.index import SweepLine, index_page
 from farm.report.progress import Progress
@@ -23,6 +22,7 @@ from farm.report.tables import save_files
 from farm.space import SearchPlan
 from farm.store import Store
 from farm.studies.study import Source
+from farm.tracking import check_experiments
 from farm.tuning.engine import Event, cluster, execute
 from farm.tuning.stage_tree import Forest, StageTree
 
@@ -54,7 +54,7 @@ def drive_all(resolved: Resolved, left_out: Mapping[str, str], runtime: Runtime,
     int
         The exit code: 0, or that trials failed or sweeps are missing, or that it was interrupted.
     """
-    store = Store(runtime.storage)
+    store = Store(runtime.root)
     groups = _by_source([plan for plan, _ in resolved.values()])
     asked = sum(len(plan.trials) for plan, _ in resolved.values())
     distinct = sum(len(trials) for _, trials in groups)
@@ -62,7 +62,8 @@ def drive_all(resolved: Resolved, left_out: Mapping[str, str], runtime: Runtime,
         _show(resolved, left_out, store, console)
         console.print(f"{asked} trials, {distinct} of them distinct", highlight=False)
         return 0
-    check_places(runtime)
+    check_places(runtime, NAME)
+    check_experiments(runtime.tracked, [runtime.experiment] if runtime.experiment else resolved)
     store.open()
     started = time.monotonic()
     console.print(f"[bold]{len(resolved)} sweeps[/bold]: {asked} trials, {distinct} of them distinct")
@@ -83,10 +84,11 @@ def drive_all(resolved: Resolved, left_out: Mapping[str, str], runtime: Runtime,
                 continue
             if ends[name].code == EXIT_INTERRUPTED:
                 return EXIT_INTERRUPTED
-    lines = [_line(name, *resolved[name], driven) for name, driven in ends.items()]
-    text = index_page(lines, lacking, asked, distinct, runtime.command)
-    (page,) = save_files(Path("results") / NAME, {"report.html": text.encode()}, {})
-    console.print(f"all sweeps on one page: {page}", highlight=False, soft_wrap=True)
+    with optional(console, "page of all sweeps"):
+        lines = [_line(name, *resolved[name], driven) for name, driven in ends.items()]
+        text = index_page(lines, lacking, asked, distinct, runtime.command)
+        save_files(runtime.results(NAME), {PAGE: text.encode()})
+        console.print(f"all sweeps on one page: {RESULTS}/{NAME}/{PAGE}", highlight=False, soft_wrap=True)
     console.print(f"[dim]{time.monotonic() - started:.0f} s[/dim]")
     return EXIT_FAILED_TRIALS if lacking or any(driven.code for driven in ends.values()) else 0
 

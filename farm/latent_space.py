@@ -67,6 +67,7 @@ def latent_space(
     """
     from farm.plan import make_plan
     from farm.report.latent_space import conclude_states
+    from farm.report.pictures import save_pictures
     from farm.store import Store
 
     declared_name, declared = load_sweep(name, study)
@@ -76,11 +77,13 @@ def latent_space(
     plan = make_plan(declared_name, declared, read_source(declared, data), asked)
     console = plain_or_terminal()
     found = all_states(plan, Store(storage))
-    told = conclude_states(found, Path("results") / plan.name)
+    out = Path("results") / plan.name
+    told = conclude_states(found, out)
     for table in told.shown:
         console.print(table)
     console.print(told.sentence, highlight=False, markup=False)
-    console.print(f"[dim]{', '.join(str(path) for path in told.files)}[/dim]", soft_wrap=True)
+    files = (*told.files, *save_pictures(out, [told.pictures], console))
+    console.print(f"[dim]{', '.join(map(str, files))}[/dim]", soft_wrap=True)
 
 
 def all_states(plan: Plan, store: Store) -> list[States]:

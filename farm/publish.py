@@ -12,6 +12,7 @@ from farm.base.command_line import run
 from farm.sweep import (
     DataOption,
     EpochsOption,
+    ExperimentOption,
     MarketOption,
     ObjectiveOption,
     PeersOption,
@@ -55,6 +56,7 @@ def report(
     objective: ObjectiveOption = None,
     storage: StorageOption = "farm_store",
     tracking_uri: TrackingOption = "sqlite:///mlflow.db",
+    experiment: ExperimentOption = None,
 ) -> None:
     """Write the verdict, the tables, the pictures and the report page of what is finished; run nothing.
 
@@ -65,7 +67,9 @@ def report(
     asked = ask(tickers, market, peers, seeds, epochs, variants, settings, samples, quick)
     # Every option of this command is one of the sweep's.
     command = shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]])
-    runtime = Runtime(storage, tracking_uri, None, None, False, False, 0.0, command, report_only=True)
+    runtime = Runtime(
+        storage, tracking_uri, None, None, False, False, 0.0, command, report_only=True, experiment=experiment
+    )
     raise typer.Exit(start(name, study, asked, data, surface, sampler, objective, runtime))
 
 

@@ -7,14 +7,17 @@ pickled: the models are built by their configs, as in any trial.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import safetensors.numpy
+import torch
 
 from farm.base.errors import UserError
 from farm.base.model import Model, State
@@ -43,7 +46,8 @@ class Forecaster:
         """Build a model and give it what its trial learnt."""
         assert isinstance(config.study, Ahead)  # held by `can_serve`
         inputs = config.study.inputs(state["inputs.mean"], state["inputs.scale"])
-        model = config.model.build(inputs)
+        with _single_precision():
+            model = config.model.build(inputs)
         learnt = {name[6:]: value for name, value in state.items() if name.startswith("model.")}
         split = config.study.split if isinstance(config.study, ForecastStudy) else None
         if learnt and isinstance(split, WalkForward):  # of many fits the newest, whose scaler is kept
@@ -55,7 +59,8 @@ class Forecaster:
     def row(self, panel: Panel) -> dict[str, object]:
         """Forecast what comes next for its ticker."""
         windows = self.study.ahead(panel, self.inputs)
-        forecast = self.model.predict(windows)
+        with _single_precision():
+            forecast = self.model.predict(windows)
         found: dict[str, object] = {
             "ticker": self.study.ticker,
             "known_until": str(windows.times[0]),
@@ -65,6 +70,18 @@ class Forecaster:
             levels = zip(forecast.levels, forecast.quantiles[0], strict=True)
             found |= {f"q{100 * level:g}": float(value) for level, value in levels}
         return found
+
+
+@contextmanager
+def _single_precision() -> Iterator[None]:
+    """Have torch make what it makes in any trial, whatever this process has chosen."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class Forecasters:
@@ -140,17 +157,17 @@ def _load_pyfunc(path: str) -> Forecasters:
 def example(panel: Panel, configs: list[TrialConfig]) -> pd.DataFrame:
     """Cut the last bars that a request needs out of a panel, dates as text.
 
-    What a study reads must end on one day, so bars end with the one that ends first; studies that end
-    on other days than the first one are left out.
+    Days are counted as a study counts them, which reads those that all its tickers share. What it reads
+    must end on one day, so bars end with the last shared one; studies that end on other days than the
+    first one are left out.
     """
-    ends: dict[np.datetime64, list[Ahead]] = {}
+    shared: list[tuple[Ahead, np.ndarray[Any, Any]]] = []
     for config in configs:
         if isinstance(study := config.study, Ahead):
-            last = min(panel.bars[name].dates[-1] for name in study.tickers())
-            ends.setdefault(last, []).append(study)
-    end, studies = next(iter(ends.items()))
-    tickers = tuple(dict.fromkeys(name for study in studies for name in study.tickers()))
-    days = max(study.days_needed for study in studies) + SPARE_DAYS
-    frame = panel.select(tickers, end=str(end)).frame()
-    frame = frame.groupby("ticker", sort=False).tail(days).reset_index(drop=True)
+            days = reduce(np.intersect1d, [panel.bars[name].dates for name in study.tickers()])
+            if not shared or days[-1] == shared[0][1][-1]:
+                shared.append((study, days))
+    tickers = tuple(dict.fromkeys(name for study, _ in shared for name in study.tickers()))
+    start = min(days[-study.days_needed - SPARE_DAYS :][0] for study, days in shared)
+    frame = panel.select(tickers, str(start), str(shared[0][1][-1])).frame()
     return frame.assign(date=frame["date"].dt.strftime("%Y-%m-%d"))

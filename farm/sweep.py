@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -152,6 +153,9 @@ StorageOption = Annotated[
 TrackingOption = Annotated[
     str, typer.Option(envvar="MLFLOW_TRACKING_URI", show_envvar=True, help="MLflow's database or server.")
 ]
+ExperimentOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="MLflow's experiment.", show_default="named like the sweep")
+]
 
 
 @app.command(
@@ -179,6 +183,7 @@ def sweep(
     ] = None,
     storage: StorageOption = "farm_store",
     tracking_uri: TrackingOption = "sqlite:///mlflow.db",
+    experiment: ExperimentOption = None,
     address: Annotated[
         str | None,
         typer.Option(
@@ -214,7 +219,15 @@ def sweep(
     asked = ask(tickers, market, peers, seeds, epochs, variants, settings, samples, quick)
     command = shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]])
     runtime = Runtime(
-        storage, tracking_uri, concurrency, address, dry_run, rerun, checkpoint_every, command=command
+        storage,
+        tracking_uri,
+        concurrency,
+        address,
+        dry_run,
+        rerun,
+        checkpoint_every,
+        command=command,
+        experiment=experiment,
     )
     raise typer.Exit(start(name, study, asked, data, surface, sampler, objective, runtime))
 
@@ -408,7 +421,8 @@ def _declarations(name: str) -> dict[str, Any]:
             f"sweep file {name!r} does not exist: give the name of a sweep or a .py file that declares SWEEP"
         )
     try:
-        return runpy.run_path(name)
+        with contextlib.chdir(Path.cwd()):  # wherever the file goes, paths are meant from here
+            return runpy.run_path(name)
     except UserError:
         raise
     except (Exception, SystemExit) as error:

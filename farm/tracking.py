@@ -13,10 +13,11 @@ import hashlib
 import logging
 import math
 import os
+import re
 import sqlite3
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,7 +28,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from farm import serving
-from farm.base.errors import UserError
+from farm.base.errors import UserError, of_one_line, shown
 from farm.plan import Plan, Trial
 from farm.runs import (
     PRIMARY_METRIC,
@@ -46,16 +47,76 @@ from farm.views import saved_views
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Experiment
+    from mlflow.tracking import MlflowClient
 
 _LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
 _MARKS = ("farm.pareto", "farm.pick")  # tags of what a search has tried
 _SHOWN, _NONE = "farm.shown", "none"  # tag of an experiment: the sweep that its table shows; one is at work
+_SWEEP = "farm.sweep"  # tag of an experiment that is the farm's
+_DATABASES = ("postgresql", "mysql", "mssql", "databricks")
+_FORBIDDEN = re.compile(r"[^\w-]")  # in the name of a folder of artifacts
+_ARTIFACTS = "mlruns"  # folder beside a database, as MLflow names it
+_LONGEST_NAME = 500  # of an experiment
 _SERVED_BY = ("mlflow", "torch", "numpy", "pandas", "scikit-learn", "safetensors", "pydantic")
 
 
+class Unreachable(UserError):
+    """MLflow cannot be read or written."""
+
+
+class NotOurs(UserError):
+    """An experiment of that name is not one to log to."""
+
+
+def absolute(uri: str, folder: Path) -> str:
+    """Make a tracking URI mean the same from every folder: a database of SQLite by its whole path.
+
+    Parameters
+    ----------
+    uri
+        As it was typed.
+    folder
+        That a relative path is meant from.
+    """
+    path = _path(uri)
+    if path is None:
+        return uri
+    whole = str((folder / path.expanduser()).resolve())
+    quoted = whole.replace("%", "%25").replace("?", "%3F")
+    # MLflow takes what follows this scheme for a path, and makes a folder of the quoted name.
+    scheme = "sqlite" if quoted == whole else "sqlite+pysqlite"
+    _, mark, query = uri.partition("?")
+    return f"{scheme}:///{quoted}{mark}{query}"
+
+
+def _path(uri: str) -> Path | None:
+    """Give the file of a database of SQLite; None of anything else."""
+    scheme, separator, rest = uri.partition(":///")
+    if not separator or scheme not in ("sqlite", "sqlite+pysqlite"):
+        return None
+    file = unquote(rest.partition("?")[0])
+    return None if file in ("", ":memory:") else Path(file)
+
+
+def check_experiment(name: str) -> None:
+    """See that an experiment can have this name.
+
+    Raises
+    ------
+    UserError
+        If not.
+    """
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise UserError(
+            f"experiment {shown(name)}: expected a name of 1 to {_LONGEST_NAME} printable characters:"
+            " correct it, or leave it out for one named like the sweep"
+        )
+
+
 def check_uri(uri: str) -> None:
-    """See that a tracking server answers, or a database's folder exists, within ten seconds.
+    """See that a tracking server answers, or a database's file can be written, within ten seconds.
 
     Raises
     ------
@@ -65,6 +126,8 @@ def check_uri(uri: str) -> None:
     parts = urlsplit(uri)
     login, _, host = parts.netloc.rpartition("@")
     shown = parts._replace(netloc=host).geturl()
+    variable = os.environ.get("MLFLOW_TRACKING_URI", "")
+    origin = " of MLFLOW_TRACKING_URI" if uri in (variable, absolute(variable, Path.cwd())) else ""
     if parts.scheme in ("http", "https"):
         asked = urllib.request.Request(f"{shown.rstrip('/')}/health")
         if login:
@@ -76,20 +139,43 @@ def check_uri(uri: str) -> None:
         except (OSError, ValueError) as error:
             reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
             raise UserError(
-                f"tracking server {shown!r} cannot be reached ({reason}): start it with `mlflow server`,"
-                " or leave --tracking-uri out to log to sqlite:///mlflow.db"
+                f"tracking server {shown!r}{origin} cannot be reached ({reason}): start it with `mlflow"
+                " server`, or give --tracking-uri sqlite:///mlflow.db"
             ) from error
-    elif parts.scheme == "sqlite":
-        path = _path(uri)
+    elif (path := _path(uri)) is not None:
         if not path.parent.is_dir() or path.is_dir():
             raise UserError(
-                f"tracking database {shown!r}: its folder does not exist:"
+                f"tracking database {shown!r}{origin}: its folder does not exist:"
                 " make it, or choose another --tracking-uri"
             )
-    elif parts.scheme not in ("postgresql", "mysql", "mssql", "databricks"):
+        try:
+            _try_to_write(path)
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(
+                f"tracking database {str(path)!r}{origin} cannot be written ({error}):"
+                " expected a database of SQLite, or no file, in a folder that you may write to; choose"
+                " another --tracking-uri"
+            ) from error
+    elif parts.scheme.partition("+")[0] not in _DATABASES and uri != "databricks":
         raise UserError(
-            f"tracking URI {shown!r}: expected sqlite:///FILE, http(s)://HOST:PORT or a database URI"
+            f"tracking URI {shown!r}{origin}: expected sqlite:///FILE, http(s)://HOST:PORT or a database URI"
+            " such as postgresql://"
         )
+
+
+def _try_to_write(path: Path) -> None:
+    """Ask a database of SQLite for its lock; MLflow would try for two minutes."""
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write to {str(path.parent)!r}")
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # another sweep writes at this moment
+                raise
 
 
 def check_for_cluster(uri: str) -> None:
@@ -100,7 +186,7 @@ def check_for_cluster(uri: str) -> None:
     UserError
         If it is a file of one machine.
     """
-    if urlsplit(uri).scheme == "sqlite":
+    if _path(uri) is not None:
         raise UserError(
             f"tracking URI {uri!r} is a file of one machine: on a cluster give --tracking-uri the server"
             " on its head, such as http://127.0.0.1:5000, or set MLFLOW_TRACKING_URI"
@@ -109,28 +195,24 @@ def check_for_cluster(uri: str) -> None:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn what MLflow raises into one line that says that no result is lost."""
+    """Turn what MLflow, its database and its store of artifacts raise into one line."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except MlflowException as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"MLflow cannot be written ({reason}): the results are in the store;"
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+        raise Unreachable(
+            f"MLflow cannot be written ({of_one_line(error)}): results that are in the store stay there;"
             " the same command logs what is missing"
         ) from error
 
 
 def _pragma(uri: str, statement: str) -> None:
     """Tell a database of SQLite something; one that refuses stays as it is, and MLflow says what ails it."""
-    if urlsplit(uri).scheme == "sqlite":
-        with suppress(sqlite3.Error), closing(sqlite3.connect(_path(uri), timeout=1.0)) as database:
+    if (path := _path(uri)) is not None:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1.0)) as database:
             database.execute(f"PRAGMA {statement}")
-
-
-def _path(uri: str) -> Path:
-    return Path(uri.removeprefix("sqlite:///"))
 
 
 @contextmanager
@@ -148,6 +230,50 @@ def _fluent(uri: str) -> Iterator[None]:
     finally:
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _artifacts(uri: str, folder: Path) -> str | None:
+    """Give the folder of artifacts beside a database; None where a server keeps them."""
+    scheme = urlsplit(uri).scheme
+    if scheme in ("http", "https") or scheme.startswith("databricks") or uri == "databricks":
+        return None
+    path = _path(uri)
+    return str((folder if path is None else path.parent) / _ARTIFACTS).replace("%", "%25")
+
+
+def _move(path: Path, artifacts: str) -> None:
+    """Have the experiments of a database that was moved or copied keep their artifacts beside it.
+
+    MLflow writes down whole paths. Where the new place holds the runs of an experiment, its runs and models
+    are looked for there. Where it does not, they stay where they were, apart from runs that have not
+    finished, and only what is logged from now on goes to the new place.
+    """
+    with closing(sqlite3.connect(path, timeout=10.0)) as database, database:  # one transaction
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'logged_models'").fetchall():
+            return  # MLflow has not been here, or has yet to bring it up to date
+        for experiment, old in database.execute(
+            "SELECT e.experiment_id, e.artifact_location FROM experiments e JOIN experiment_tags t"
+            " ON t.experiment_id = e.experiment_id AND t.key = ?",
+            (_SWEEP,),
+        ).fetchall():
+            head, _, tail = str(old).rpartition("/")
+            new = f"{artifacts}/{tail}"
+            if old == new or not head.startswith("/") or not head.endswith(f"/{_ARTIFACTS}"):
+                continue
+            runs = database.execute("SELECT run_uuid FROM runs WHERE experiment_id = ?", (experiment,))
+            whole = any((Path(unquote(new)) / run).is_dir() for (run,) in runs.fetchall())
+            database.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (new, experiment)
+            )
+            for table, column, which in (
+                ("runs", "artifact_uri", "1" if whole else "status != 'FINISHED'"),
+                ("logged_models", "artifact_location", "1" if whole else "0"),
+            ):
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE experiment_id = ?"
+                    f" AND substr({column}, 1, ?) = ? AND {which}",
+                    (new, len(old) + 1, experiment, len(old) + 1, f"{old}/"),
+                )
 
 
 @dataclass(frozen=True)
@@ -189,6 +315,50 @@ class _Logged:
         )
 
 
+@_told()
+def check_experiments(uri: str, names: Iterable[str]) -> None:
+    """See that experiments of these names are the farm's, or not there yet.
+
+    Raises
+    ------
+    UserError
+        If one is somebody else's or in the trash, or MLflow cannot be read.
+    """
+    client = _client(uri)
+    for name in names:
+        _experiment(client, name)
+
+
+def _client(uri: str) -> MlflowClient:
+    """Open MLflow, which then says nothing of its own."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    from mlflow.tracking import MlflowClient
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.WARNING)
+    # A commit then waits for the disk once and not three times, and the UI reads while a sweep writes.
+    _pragma(uri, "journal_mode=WAL")
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: MlflowClient, name: str) -> Experiment | None:
+    """Find an experiment to log to; a name alone does not make it the farm's."""
+    found = client.get_experiment_by_name(name)
+    way_on = "name another one with --experiment NAME (experiment= in Python)"
+    if found is not None and _SWEEP not in found.tags:
+        raise NotOurs(
+            f"MLflow experiment {name!r} is not one of the farm's, which leaves it as it is: {way_on}"
+        )
+    if found is not None and found.lifecycle_stage != "active":
+        raise NotOurs(
+            f"MLflow experiment {name!r} is in the trash: restore it with `mlflow experiments restore"
+            f" --experiment-id {found.experiment_id}` (MLFLOW_TRACKING_URI says where), or {way_on}"
+        )
+    return found
+
+
 class Tracking:
     """The runs of one plan.
 
@@ -200,44 +370,53 @@ class Tracking:
         Whose runs they are.
     colours
         Of the runs of each row, such as ``"#0173b2"``.
+    experiment
+        Its name; None for that of the plan.
+    folder
+        Where artifacts are kept beside a database that is no file; None for the working directory.
+
+    Raises
+    ------
+    NotOurs
+        If an experiment of that name is not the farm's, or in the trash; nothing of it is changed.
+    Unreachable
+        If MLflow cannot be opened.
     """
 
     @_told()
-    def __init__(self, uri: str, plan: Plan, colours: Mapping[str, str]) -> None:
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-        from mlflow.tracking import MlflowClient
-
-        for logger in ("mlflow", "alembic"):
-            logging.getLogger(logger).setLevel(logging.WARNING)
+    def __init__(
+        self,
+        uri: str,
+        plan: Plan,
+        colours: Mapping[str, str],
+        experiment: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self._uri = uri
         self._plan = plan
         self._colours = colours
         self._labels = labels(plan)
-        # A commit then waits for the disk once and not three times, and the UI reads while a sweep writes.
-        _pragma(uri, "journal_mode=WAL")
-        self._client = MlflowClient(tracking_uri=uri)
-        experiment = self._client.get_experiment_by_name(plan.name)
-        if experiment is None:
+        artifacts = _artifacts(uri, folder or Path.cwd())
+        if (path := _path(uri)) is not None and artifacts is not None:
+            _move(path, artifacts)
+        self._client = _client(uri)
+        name = experiment or plan.name
+        found = _experiment(self._client, name)
+        if found is None:
             self._experiment = self._client.create_experiment(
-                plan.name,
+                name,
+                None if artifacts is None else f"{artifacts}/{_FORBIDDEN.sub('_', name)[:100]}",
                 tags={
-                    "farm.sweep": plan.name,
+                    _SWEEP: plan.name,
                     "mlflow.experimentKind": "custom_model_development",  # the UI opens on the runs
                     "mlflow.experiment.primaryMetric.name": PRIMARY_METRIC,
                     "mlflow.note.content": f"{plan.sweep.title}\n\n{plan.sweep.question}",
                 },
             )
         else:
-            if experiment.lifecycle_stage != "active":
-                raise UserError(
-                    f"MLflow experiment {plan.name!r} is in the trash:"
-                    " restore it, or delete it for good with `mlflow gc`"
-                )
-            self._experiment = experiment.experiment_id
+            self._experiment = found.experiment_id
         self.parent = self._parent()
-        shown = experiment.tags.get(_SHOWN, _NONE) if experiment is not None else _NONE
+        shown = found.tags.get(_SHOWN, _NONE) if found is not None else _NONE
         self._last = shown == self.parent
         if shown not in (_NONE, self.parent):  # trials that both ask for go below this one from now on
             self._client.set_experiment_tag(self._experiment, _SHOWN, _NONE)
@@ -250,7 +429,8 @@ class Tracking:
     @cached_property
     def _trials(self) -> dict[str, _Logged]:
         """Read the runs of trials that are there, which takes seconds where they are thousands."""
-        return {run.data.tags["farm.signature"]: _Logged.of(run) for run in self._runs("trial")}
+        runs = {run.data.tags.get("farm.signature", ""): _Logged.of(run) for run in self._runs("trial")}
+        return {signature: run for signature, run in runs.items() if signature}  # tags can be taken off
 
     def _runs(self, role: str, **tags: str) -> list[Any]:
         conditions = [f"tags.`{name}` = '{value}'" for name, value in {"farm.role": role, **tags}.items()]

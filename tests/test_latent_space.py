@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from farm.base.errors import UserError
 from farm.base.search_space import Sweep, Variant
@@ -13,6 +14,7 @@ from farm.experiment import run
 from farm.latent_space import QUANTITIES, all_states, summarise
 from farm.plan import Options, Plan, make_plan
 from farm.report.latent_space import alignments, conclude_states, stability_sentence
+from farm.report.pictures import save_pictures
 from farm.store import Store
 from tests.return_world import return_panel
 
@@ -92,7 +94,8 @@ def test_quantities_are_of_the_days_that_a_state_has_read(states, ar1_panel, for
 
 def test_tables_pictures_and_a_sentence_come_of_it(states, tmp_path):
     told = conclude_states(states, tmp_path)
-    assert {path.name for path in told.files} == {
+    files = (*told.files, *save_pictures(tmp_path, [told.pictures], Console()))
+    assert {path.name for path in files} == {
         "latent_probes.csv", "latent_alignment.csv", "latent_pairs.csv",
         "latent_maps.png", "latent_probes.png", "latent_alignment.png", "latent_space.txt",
     }  # fmt: skip

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from farm import serving
 from farm.base.errors import UserError
@@ -57,6 +58,42 @@ def test_a_forecast_is_the_stored_one(row, network, ar1_panel, tmp_path):
     assert found["ticker"] == "AR"
     assert found["known_until"] == str(request["date"].max().date())
     assert found["forecast"] == pytest.approx(network.evaluation.forecasts[""].point[row], rel=1e-5)
+
+
+def test_precision_is_that_of_the_trial(network, ar1_panel, tmp_path):
+    request = serving.example(ar1_panel, [NETWORK])
+    expected = loaded(tmp_path, NETWORK, network).predict(request)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert loaded(tmp_path, NETWORK, network).predict(request).equals(expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("calendar", ["weekends too", "a day later", "holidays of its own"])
+def test_the_example_has_the_last_days_that_tickers_share(calendar, network, ar1_panel, tmp_path):
+    own, market = ar1_panel.bars["AR"], ar1_panel.bars["MKT"]
+    if calendar == "weekends too":
+        days = np.arange(own.dates[0], own.dates[-1] + 1)
+        own = Bars(days, own.values[np.searchsorted(own.dates, days)])
+    elif calendar == "a day later":
+        own = Bars(own.dates + 1, own.values)
+    else:
+        kept = np.arange(len(market)) % 3 > 0
+        market = Bars(market.dates[kept], market.values[kept])
+    panel = Panel({"AR": own, "MKT": market}, "two calendars")
+    shared = np.intersect1d(own.dates, market.dates)
+    example = serving.example(panel, [NETWORK])
+    ends = shared[[-NETWORK.study.days_needed - serving.SPARE_DAYS, -1]]
+    assert [example["date"].min(), example["date"].max()] == list(ends.astype(str))
+    there = example.groupby("date")["ticker"].nunique() == 2
+    assert there.sum() == NETWORK.study.days_needed + serving.SPARE_DAYS
+    served = loaded(tmp_path, NETWORK, network)
+    (found,) = served.predict(example).to_dict("records")
+    assert found["known_until"] == str(shared[-1])
+    assert found["forecast"] == pytest.approx(
+        served.predict(panel.select(("AR", "MKT"), end=str(shared[-1])).frame())["forecast"].item()
+    )
 
 
 def test_of_a_walk_forward_the_newest_fit_is_served(ar1_panel, tmp_path):

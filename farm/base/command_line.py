@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
-from farm.base.errors import NO_SPACE, UserError
+from farm.base.errors import NO_SPACE, UserError, of_one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_WIDTH = 110  # of a log file; a terminal has its own
 EXIT_FAILED_TRIALS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -22,6 +29,21 @@ def collect_seldom() -> None:
     """
     gc.set_threshold(50_000)
     atexit.register(gc.freeze)
+
+
+@contextmanager
+def optional(console: Console, what: str) -> Iterator[None]:
+    """Let something fail that the rest stands without, and say in one line what is missing and why."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (a verdict must not hang on the kind of it)
+        tell_missing(console, what, error)
+
+
+def tell_missing(console: Console, what: str, error: Exception) -> None:
+    """Write in one line what is missing of something that stands without it, and why."""
+    line = str(error) if isinstance(error, UserError) else f"{of_one_line(error)}: the same command retries"
+    console.print(f"missing: {what}: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def run(app: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
@@ -43,6 +65,7 @@ def run(app: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
         that was interrupted.
     """
     collect_seldom()
+    os.environ.pop("MPLBACKEND", None)  # no window is opened, and matplotlib ends on a name it does not know
     try:
         return app(arguments, prog_name=name, standalone_mode=False) or 0
     except UserError as error:

@@ -45,6 +45,12 @@ class StaleError(UserError):
         super().__init__(f"{what} was written by another version of Farm, and is left as it is: {do}")
 
 
+def of_one_line(error: Exception) -> str:
+    """Name an error and its reason in one line."""
+    reason = without_credentials(" ".join(str(error).split()))[:200]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are meant, closest first.
 

@@ -24,20 +24,8 @@ from matplotlib.ticker import MaxNLocator
 from farm.base.types import Dates, Floats, Forecast
 from farm.evaluation.intervals import interval_of
 from farm.evaluation.latent import correlations
-from farm.report.marks import (
-    AROUND,
-    COLOURS,
-    GREY,
-    INK,
-    PALE,
-    PERCENT,
-    dated,
-    heat_map,
-    new_figure,
-    say,
-    tidy,
-    titled,
-)
+from farm.report.looks import COLOURS, GREY, INK, PALE
+from farm.report.marks import AROUND, PERCENT, dated, heat_map, new_figure, say, tidy, titled
 
 _ALARM = "#882255"
 

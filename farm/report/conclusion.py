@@ -1,9 +1,12 @@
-"""What a sweep comes to: the verdict over its finished trials, written with all that backs it."""
+"""What a sweep comes to: the verdict over its finished trials, written with all that backs it.
+
+Pictures are drawn later, by whoever has shown the verdict.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,7 @@ from farm.base.errors import UserError
 from farm.evaluation.verdict import replicate_scores, verdict
 from farm.plan import Plan, Trial
 from farm.report.distributions import Distributions, distributions
-from farm.report.figures import figures
-from farm.report.studies import study_figures
+from farm.report.pictures import Group, Pictures
 from farm.report.tables import Trials, evaluation_table, verdict_sentence, write_results
 from farm.report.walk_forward import WalkForward, of_walk_forward, walk_forward
 from farm.store import Record, shares_of_warnings
@@ -42,6 +44,8 @@ class Conclusion:
         What it rests on; see `farm.report.figures.figures`.
     walk_forward
         What a walk-forward adds; None for any other sweep.
+    pictures
+        Groups of figures that are to be drawn; see `farm.report.pictures.save_pictures`.
     """
 
     trials: tuple[Trial, ...]
@@ -53,10 +57,11 @@ class Conclusion:
     predictions: pd.DataFrame
     curves: pd.DataFrame
     walk_forward: WalkForward | None = None
+    pictures: tuple[Group, ...] = field(default=(), repr=False)
 
 
 def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion:
-    """Draw the verdict over what is finished, and write its tables, predictions and figures.
+    """Draw the verdict over what is finished, and write its tables and predictions.
 
     Parameters
     ----------
@@ -98,24 +103,51 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
         ", ".join(f"{name} {share}" for name, share in shares_of_warnings(by_row[row]).items())
         for row in table["model"]
     ]
-    drawn = figures(table, scores, predictions, curves, references)
     keyed = [(_key(trial), records[trial.signature]) for trial in done]
     evaluations = evaluation_table(keyed)
     study, sentence = plan.trials[0].config.study.name, verdict_sentence(table, references, len(tried))
-    drawn |= study_figures(study, table, evaluations, keyed)
+
+    def drawn() -> Pictures:
+        from farm.report.figures import figures
+
+        return figures(table, scores, predictions, curves, references)
+
+    def of_study() -> Pictures:
+        from farm.report.studies import study_figures
+
+        return study_figures(study, table, evaluations, keyed)
+
+    pictures: list[Group] = [drawn, of_study]
     more: dict[str, pd.DataFrame] = {}
     if study == "forecast" and (found := _distributions(plan, keyed)):
         more, sentence = {"distributions": found.table}, f"{sentence} {found.sentence}"
-        drawn |= found.figures
+        pictures.append(found.figures)
     walked = None
     if any(of_walk_forward(record.config["study"]) for _, record in keyed):
         walked = walk_forward(table, predictions, keyed, references)
         more, sentence = more | walked.tables, f"{sentence} {walked.sentence}"
-        drawn |= walked.figures
+
+        def of_windows(found: WalkForward = walked) -> Pictures:
+            from farm.report.walk_forward_figures import walk_forward_figures
+
+            return walk_forward_figures(found, references[0], variants)
+
+        pictures.append(of_windows)
     metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
-    files = write_results(out, table, scores, predictions, evaluations, metrics, drawn, more)
+    files = write_results(out, table, scores, predictions, evaluations, metrics, more)
     judged = len({trial.row for trial in done if trial.role == "variant"}) + len(tried)
-    return Conclusion(done, table, sentence, tuple(files), judged, scores, predictions, curves, walked)
+    return Conclusion(
+        done,
+        table,
+        sentence,
+        tuple(files),
+        judged,
+        scores,
+        predictions,
+        curves,
+        walked,
+        tuple(pictures),
+    )
 
 
 def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from farm.base.types import Floats
 from farm.evaluation.significance import diebold_mariano
-from farm.report.backfill_figures import coverage_over_time, forecast_fan
-from farm.report.forecast_figures import coverage_against_width, pit_histograms, skill_by_kind
-from farm.report.studies import forecast_of
+from farm.report.pictures import Pictures
 from farm.report.tables import FEWEST_SEEDS, Trials
 from farm.store import Record
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REJECTED = 0.05  # p-value below which a backtest rejects
 SIGNIFICANT = 0.05
@@ -29,11 +30,11 @@ MOST_PANELS = 12
 
 @dataclass(frozen=True)
 class Distributions:
-    """What a sweep's forecast distributions come to: the table, a plain sentence and the figures."""
+    """What a sweep's forecast distributions come to: the table, a plain sentence and how to draw them."""
 
     table: pd.DataFrame
     sentence: str
-    figures: dict[str, Figure]
+    figures: Callable[[], Pictures]
 
 
 def distributions(
@@ -58,7 +59,7 @@ def distributions(
         return None
     table = distribution_table(trials, able[-1])
     sentence = distribution_sentence(table, able[-1], variants, seeds)
-    return Distributions(table, sentence, _figures(table, trials, able[-1], variants))
+    return Distributions(table, sentence, partial(_figures, table, trials, able[-1], variants))
 
 
 def _kind(record: Record) -> str:
@@ -71,9 +72,11 @@ def _kind(record: Record) -> str:
     return str(model.get("head", "pretrained")).replace("_", "-")
 
 
-def _figures(
-    table: pd.DataFrame, trials: Trials, reference: str, variants: Sequence[str]
-) -> dict[str, Figure]:
+def _figures(table: pd.DataFrame, trials: Trials, reference: str, variants: Sequence[str]) -> Pictures:
+    from farm.report.backfill_figures import coverage_over_time, forecast_fan
+    from farm.report.forecast_figures import coverage_against_width, pit_histograms, skill_by_kind
+    from farm.report.studies import forecast_of
+
     records: dict[str, list[Record]] = {}
     for key, record in trials:
         if record.levels[""]:
@@ -85,10 +88,10 @@ def _figures(
     shown = [name for name in raw["model"] if name in best_of_kind or name not in variants][:MOST_PANELS]
     pooled = {name: np.concatenate([own.array("pit/") for own in records[name]]) for name in shown}
     baselines = [name for name in records if name not in variants]
-    figures = {
-        "pit": pit_histograms(pooled),
-        "coverage_against_width": coverage_against_width(table, kinds),
-        "pinball_skill": skill_by_kind(table, baselines, reference),
+    draw: dict[str, Callable[[], Figure]] = {
+        "pit": partial(pit_histograms, pooled),
+        "coverage_against_width": partial(coverage_against_width, table, kinds),
+        "pinball_skill": partial(skill_by_kind, table, baselines, reference),
     }
     if ranked:
         best, ticker = records[ranked[0]][0], str(trials[0][0]["ticker"])
@@ -96,9 +99,9 @@ def _figures(
         times, actual = frame["date"].to_numpy().astype("datetime64[D]"), frame["actual"].to_numpy()
         names = ("", *(calibrator["name"] for calibrator in best.config["study"]["calibrators"]))
         parts = {f"{ranked[0]}, {part or RAW}": forecast_of(best, part) for part in names}
-        figures["intervals"] = forecast_fan(times, actual, dict(list(parts.items())[:3]), ticker)
-        figures["coverage"] = coverage_over_time(times, actual, parts)
-    return figures
+        draw["intervals"] = partial(forecast_fan, times, actual, dict(list(parts.items())[:3]), ticker)
+        draw["coverage"] = partial(coverage_over_time, times, actual, parts)
+    return Pictures(draw)
 
 
 def distribution_table(trials: Trials, reference: str) -> pd.DataFrame:

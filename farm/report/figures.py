@@ -19,20 +19,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from farm.base.errors import UserError, nearest
+from farm.report.looks import BASELINE_GREYS, COLOURS, GREY, INK, PALE, Look, looks_of
 from farm.report.marks import (
     AROUND,
-    BASELINE_GREYS,
-    COLOURS,
-    GREY,
-    INK,
-    PALE,
     PERCENT,
-    Look,
     dated,
     heat_map,
     legend_handle,
     limits,
-    looks_of,
     message_figure,
     new_figure,
     rows_of_points,
@@ -41,6 +35,7 @@ from farm.report.marks import (
     tidy,
     titled,
 )
+from farm.report.pictures import Pictures
 
 MOST_FORECASTS = 12  # variants whose forecasts are drawn
 _REFERENCE_LINES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
@@ -67,8 +62,8 @@ def figures(
     curves: pd.DataFrame,
     references: tuple[str, ...],
     ticker: str | None = None,
-) -> dict[str, Figure]:
-    """Draw the six figures of a sweep.
+) -> Pictures:
+    """Draw the six figures of a sweep, each when it is asked for.
 
     Parameters
     ----------
@@ -90,7 +85,7 @@ def figures(
 
     Returns
     -------
-    dict of Figure
+    Pictures
         By file stem: ``ablation_bars``, ``rmse_per_ticker``, ``curves``, ``predictions``,
         ``direction_heatmap``, ``full_comparison``.
 
@@ -105,14 +100,16 @@ def figures(
         raise UserError(f"ticker {ticker!r} has no forecasts to draw: {nearest(ticker, tickers)}")
     story = _Story(table, scores, references[0], looks_of(table))
     days = len(predictions.loc[predictions["ticker"] == ticker, "date"].unique())
-    return {
-        "ablation_bars": _ablation(story),
-        "rmse_per_ticker": _per_ticker(story, references),
-        "curves": _curves(story, curves),
-        "predictions": _predictions(story, predictions[predictions["ticker"] == ticker], ticker),
-        "direction_heatmap": _direction_heatmap(story, days),
-        "full_comparison": _full_comparison(story),
-    }
+    return Pictures(
+        {
+            "ablation_bars": lambda: _ablation(story),
+            "rmse_per_ticker": lambda: _per_ticker(story, references),
+            "curves": lambda: _curves(story, curves),
+            "predictions": lambda: _predictions(story, predictions[predictions["ticker"] == ticker], ticker),
+            "direction_heatmap": lambda: _direction_heatmap(story, days),
+            "full_comparison": lambda: _full_comparison(story),
+        }
+    )
 
 
 def _ablation(story: _Story) -> Figure:

@@ -18,7 +18,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from farm.base.types import Floats
-from farm.report.marks import COLOURS, GREY, INK, MARKERS, PALE, PERCENT, new_figure, tidy, titled
+from farm.report.looks import COLOURS, GREY, INK, MARKERS, PALE
+from farm.report.marks import PERCENT, new_figure, tidy, titled
 
 BINS = 20
 

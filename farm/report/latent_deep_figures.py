@@ -8,7 +8,8 @@ Shape letters: B windows, D latent dimensions, T days, A assets, W steps of a wa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,9 @@ from matplotlib.ticker import MaxNLocator
 
 from farm.base.types import Floats, Ints, Latents
 from farm.evaluation.latent import kl_per_dimension
-from farm.report.marks import COLOURS, GREY, INK, message_figure, new_figure, tidy, titled
+from farm.report.looks import COLOURS, GREY, INK
+from farm.report.marks import message_figure, new_figure, tidy, titled
+from farm.report.pictures import Pictures
 from farm.store import Record
 from farm.studies.generate import WALK
 
@@ -33,7 +36,7 @@ _ESTIMATORS = {
 }
 
 
-def network_figures(ranked: Sequence[str], records: Mapping[str, Sequence[Record]]) -> dict[str, Figure]:
+def network_figures(ranked: Sequence[str], records: Mapping[str, Sequence[Record]]) -> Pictures:
     """Draw the best variant of each kind of network, on the first seed, and the noise of the gradients.
 
     Parameters
@@ -45,10 +48,10 @@ def network_figures(ranked: Sequence[str], records: Mapping[str, Sequence[Record
 
     Returns
     -------
-    dict
-        Figures by file stem.
+    Pictures
+        By file stem.
     """
-    figures: dict[str, Figure] = {}
+    draw: dict[str, Callable[[], Figure]] = {}
     best: dict[tuple[str, str], str] = {}
     for name in ranked:
         if records[name][0].has("latent/walk"):
@@ -60,13 +63,15 @@ def network_figures(ranked: Sequence[str], records: Mapping[str, Sequence[Record
         assets = (study["market"], *study["assets"])
         latents = Latents(*(record.array(f"latent/{part}") for part in ("sample", "mean", "logvar")))
         kl, walk = kl_per_dimension(latents), record.array("latent/walk")
-        figures[f"latent_prior_{name}"] = posterior_against_prior(latents, name)
-        figures[f"latent_walk_{name}"] = latent_walk(walk, WALK, kl, assets, name)
+        draw[f"latent_prior_{name}"] = partial(posterior_against_prior, latents, name)
+        draw[f"latent_walk_{name}"] = partial(latent_walk, walk, WALK, kl, assets, name)
         if model["noise"] == "decoded":
-            figures[f"latent_spread_{name}"] = spread_walk(record.array("latent/spread"), WALK, kl, name)
+            spread = record.array("latent/spread")
+            draw[f"latent_spread_{name}"] = partial(spread_walk, spread, WALK, kl, name)
         if record.has("window/part/trend"):
             parts = ("trend", *(f"season {days}" for days in model["seasons"]), "residual")
-            figures[f"window_parts_{name}"] = decomposed_window(
+            draw[f"window_parts_{name}"] = partial(
+                decomposed_window,
                 record.array("window/real"),
                 record.array("window/decoded"),
                 {part: record.array(f"window/part/{part}") for part in parts},
@@ -82,8 +87,8 @@ def network_figures(ranked: Sequence[str], records: Mapping[str, Sequence[Record
         if all(_noise_of(estimator) in r.metrics for r in seeds for estimator in _ESTIMATORS)
     }
     if noise:
-        figures["gradient_noise"] = gradient_noise(noise)
-    return figures
+        draw["gradient_noise"] = partial(gradient_noise, noise)
+    return Pictures(draw)
 
 
 def _noise_of(estimator: str) -> str:

@@ -23,7 +23,8 @@ from matplotlib.ticker import MaxNLocator
 from farm.base.types import Dates, Floats
 from farm.evaluation.covariance import TRADING_DAYS
 from farm.evaluation.significance import default_lags, long_run_variance
-from farm.report.marks import COLOURS, GREY, INK, PALE, PERCENT, dated, new_figure, tidy, titled
+from farm.report.looks import COLOURS, GREY, INK, PALE
+from farm.report.marks import PERCENT, dated, new_figure, tidy, titled
 
 SHADES = ("#9ccbe6", "#f3d9a4", "#e8853f", "#a3170f")  # from calm to wild
 FARTHEST = -6.0  # nats below the reference that a picture of densities has room for

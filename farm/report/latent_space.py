@@ -16,7 +16,7 @@ from rich.table import Table
 
 from farm.base.types import Floats
 from farm.evaluation.representation import States, alignment, centred_kernels, linear_probe
-from farm.report.latent_space_figures import alignment_figure, map_figure, probe_figure
+from farm.report.pictures import Group, Pictures
 from farm.report.tables import FEWEST_SEEDS, save_files
 
 FOUND = 0.05  # p-value of a probe below which a quantity is there
@@ -28,15 +28,16 @@ _SHIFTS = 9
 
 @dataclass(frozen=True)
 class LatentSpaces:
-    """What the states come to: tables for a terminal, a sentence, and the files that were written."""
+    """What the states come to: tables for a terminal, a sentence, what was written and what to draw."""
 
     shown: tuple[Table, ...]
     sentence: str
     files: tuple[Path, ...]
+    pictures: Group
 
 
 def conclude_states(found: Sequence[States], out: Path) -> LatentSpaces:
-    """Probe and compare states, and write the tables and pictures.
+    """Probe and compare states, and write the tables.
 
     Parameters
     ----------
@@ -50,18 +51,25 @@ def conclude_states(found: Sequence[States], out: Path) -> LatentSpaces:
     shown = {row: next(s for s in found if s.row == row) for row in dict.fromkeys(s.row for s in found)}
     maps = {row: _thin(s.tested) for row, s in list(shown.items())[:MOST_MAPS]}
     wild = {row: _thin(shown[row].targets["volatility"][shown[row].chosen :]) for row in maps}
-    figures = {
-        "latent_maps": map_figure(maps, wild, found[0].ticker),
-        "latent_probes": probe_figure(probes),
-        "latent_alignment": alignment_figure(alike),
-    }
+
+    def drawn() -> Pictures:
+        from farm.report.latent_space_figures import alignment_figure, map_figure, probe_figure
+
+        return Pictures(
+            {
+                "latent_maps": lambda: map_figure(maps, wild, found[0].ticker),
+                "latent_probes": lambda: probe_figure(probes),
+                "latent_alignment": lambda: alignment_figure(alike),
+            }
+        )
+
     tables = {"latent_probes": probes, "latent_alignment": alike.rename_axis("variant").reset_index()}
     tables |= {"latent_pairs": pairs}
     contents = {f"{stem}.csv": table.to_csv(index=False).encode() for stem, table in tables.items()}
     sentence = f"{probe_sentence(probes)} {stability_sentence(pairs)}"
     contents["latent_space.txt"] = f"{sentence}\n".encode()
-    files = save_files(out, contents, figures)
-    return LatentSpaces((_probes_shown(probes), _alignment_shown(alike)), sentence, tuple(files))
+    files = save_files(out, contents)
+    return LatentSpaces((_probes_shown(probes), _alignment_shown(alike)), sentence, tuple(files), drawn)
 
 
 def _thin(values: Floats) -> Floats:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from farm.base.types import Floats, Ints
-from farm.report.marks import COLOURS, GREY, INK, RISING, heat_map, new_figure, tidy, titled
+from farm.report.looks import COLOURS, GREY, INK
+from farm.report.marks import RISING, heat_map, new_figure, tidy, titled
 
 QUARTERS = ("calmest quarter of days", "calm", "wild", "wildest quarter")
 _QUARTER_COLOURS = ("#9ecae1", "#3182bd", "#fdae6b", "#c0392b")

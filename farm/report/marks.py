@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,39 +23,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from farm.base.types import Floats
+from farm.report.looks import COLOURS, GREY, INK, PALE, Look
 
-INK, GREY, PALE = "#222222", "#6b6b6b", "#dddddd"
-# Colour-blind safe: seaborn's "colorblind" without its grey, yellow and pink, which are pale on white,
-# and the wine of Paul Tol's "muted".
-COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#882255", "#56b4e9", "#ca9161")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # nine on eight colours: 72 pairs
-BASELINE_GREYS = ("#4d4d4d", "#8c8c8c")
 # Colours of cells: more of one thing, and less or more than something.
 RISING = LinearSegmentedColormap.from_list("rising", ("#ffffff", COLOURS[0]))
 AROUND = LinearSegmentedColormap.from_list("around", (COLOURS[3], "#ffffff", COLOURS[0]))
 PERCENT = FuncFormatter(lambda share, _: f"{100 * share:g}".replace("-", "−"))
-
-
-@dataclass(frozen=True)
-class Look:
-    """How one model is drawn everywhere."""
-
-    colour: str
-    marker: str
-    face: str
-    variant: bool
-
-
-def looks_of(table: pd.DataFrame) -> dict[str, Look]:
-    """Give each model its look, by the order of names, so that a new ranking changes no colour."""
-    looks = {}
-    for i, name in enumerate(sorted(table.loc[table["role"] == "variant", "model"])):
-        colour = COLOURS[i % len(COLOURS)]
-        looks[name] = Look(colour, MARKERS[i % len(MARKERS)], colour, variant=True)
-    for i, name in enumerate(sorted(table.loc[table["role"] != "variant", "model"])):
-        grey = BASELINE_GREYS[i % len(BASELINE_GREYS)]
-        looks[name] = Look(grey, MARKERS[i % len(MARKERS)], "white", variant=False)
-    return looks
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from farm.base.types import Floats
-from farm.report.marks import GREY, INK, PALE, looks_of
+from farm.report.looks import GREY, INK, PALE, looks_of
 
 _MIDDLE = "#f7f7f7"  # of a map of skill: nothing gained, nothing lost
 _DIVERGING = [[0.0, "#d55e00"], [0.5, _MIDDLE], [1.0, "#0173b2"]]

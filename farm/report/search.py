@@ -18,7 +18,7 @@ from farm.base.types import Floats
 from farm.evaluation.pareto import RULE, best_first, front
 from farm.plan import Plan
 from farm.report.conclusion import Conclusion
-from farm.report.search_figures import search_figures
+from farm.report.pictures import Group, Pictures
 from farm.report.tables import save_files
 from farm.space import Objective, SearchPlan
 from farm.store import Record
@@ -43,6 +43,8 @@ class Found:
         What was written.
     metrics
         The figures of the whole, by the names they have in MLflow.
+    pictures
+        Figures that are to be drawn; see `farm.report.pictures.save_pictures`.
     """
 
     sentence: str
@@ -50,6 +52,7 @@ class Found:
     rerun: pd.DataFrame
     files: tuple[Path, ...]
     metrics: dict[str, float]
+    pictures: Group
 
     @property
     def marks(self) -> dict[str, dict[str, str]]:
@@ -109,7 +112,7 @@ def conclude_search(
     end: Conclusion,
     out: Path,
 ) -> Found:
-    """Pick one config, say what that is worth, and write the tables and figures of a search.
+    """Pick one config, say what that is worth, and write the tables of a search.
 
     Parameters
     ----------
@@ -142,12 +145,13 @@ def conclude_search(
             _on_the_test_block(pick, end, plan.sweep.references),
         ]
     )
-    drawn = search_figures(
-        attempts,
-        search,
-        [importances(attempts, search.space, k) for k in range(len(search.objectives))],
-        rerun,
-    )
+
+    def drawn() -> Pictures:
+        from farm.report.search_figures import search_figures
+
+        shares = [importances(attempts, search.space, k) for k in range(len(search.objectives))]
+        return search_figures(attempts, search, shares, rerun)
+
     written = {
         "search.csv": tried.to_csv(index=False).encode(),
         "search_best.csv": rerun.to_csv(index=False).encode(),
@@ -164,7 +168,7 @@ def conclude_search(
         for name, row in (("pick", pick), ("base", search.variant)):
             value = rerun.loc[rerun["row"] == row, objective.metric]
             metrics[f"search/{name}/{objective.metric}"] = float(value.iloc[0]) if len(value) else math.nan
-    return Found(sentence, tried, rerun, tuple(save_files(out, written, drawn)), metrics)
+    return Found(sentence, tried, rerun, tuple(save_files(out, written)), metrics, drawn)
 
 
 def _by_seed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -17,19 +17,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from farm.base.search_space import Choice, Float, Int, Range
 from farm.base.types import Floats
 from farm.evaluation.pareto import front
-from farm.report.marks import (
-    COLOURS,
-    GREY,
-    INK,
-    MARKERS,
-    PALE,
-    limits,
-    message_figure,
-    new_figure,
-    say,
-    tidy,
-    titled,
-)
+from farm.report.looks import COLOURS, GREY, INK, MARKERS, PALE
+from farm.report.marks import limits, message_figure, new_figure, say, tidy, titled
+from farm.report.pictures import Pictures
 from farm.space import SAMPLERS, Objective, SearchPlan
 from farm.tuning.studies import Attempt
 
@@ -43,7 +33,7 @@ def search_figures(
     search: SearchPlan,
     importances: Sequence[Mapping[str, float]],
     rerun: pd.DataFrame,
-) -> dict[str, Figure]:
+) -> Pictures:
     """Draw a search.
 
     Parameters
@@ -60,23 +50,23 @@ def search_figures(
 
     Returns
     -------
-    dict
+    Pictures
         By file stem: ``search_history``, ``search_importances``, ``search_slices``,
         ``search_contour``, and ``search_pareto`` for several objectives.
     """
     done = [attempt for attempt in attempts if attempt.state == "complete"]
     stopped = [attempt for attempt in attempts if attempt.state == "stopped"]
     if not done:
-        return {"search_history": message_figure("Search", "No config finished.")}
-    figures = {
-        "search_history": _history(done, attempts, search, rerun),
-        "search_importances": _importances(search, importances),
-        "search_slices": _slices(done, stopped, search),
-        "search_contour": _contour(done, search, importances),
+        return Pictures({"search_history": lambda: message_figure("Search", "No config finished.")})
+    draw: dict[str, Callable[[], Figure]] = {
+        "search_history": lambda: _history(done, attempts, search, rerun),
+        "search_importances": lambda: _importances(search, importances),
+        "search_slices": lambda: _slices(done, stopped, search),
+        "search_contour": lambda: _contour(done, search, importances),
     }
     if len(search.objectives) > 1:
-        figures["search_pareto"] = _pareto(done, search, rerun)
-    return figures
+        draw["search_pareto"] = lambda: _pareto(done, search, rerun)
+    return Pictures(draw)
 
 
 def _look(attempts: Sequence[Attempt]) -> dict[str, tuple[str, str]]:

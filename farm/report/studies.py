@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from farm.report.backfill_figures import (
     scenario_bars,
 )
 from farm.report.latent import latent_figures
+from farm.report.pictures import Pictures
 from farm.report.surface import surface_figures
 from farm.report.tables import Trials
 from farm.store import Record
@@ -31,9 +33,7 @@ SCENARIOS = {
 }
 
 
-def study_figures(
-    study: str, table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials
-) -> dict[str, Figure]:
+def study_figures(study: str, table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) -> Pictures:
     """Draw the pictures of a study; most have none of their own.
 
     Parameters
@@ -49,14 +49,14 @@ def study_figures(
 
     Returns
     -------
-    dict
-        Figures by file stem.
+    Pictures
+        By file stem.
     """
     draw = _DRAWN_BY.get(study)
-    return draw(table, evaluations, trials) if draw else {}
+    return draw(table, evaluations, trials) if draw else Pictures({})
 
 
-def _backfill(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) -> dict[str, Figure]:
+def _backfill(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) -> Pictures:
     """Draw the first variant with a latent beside the best one, on the first ticker and seed.
 
     The first is the recipe that the sweep sets out from. Intervals are those of the best variant.
@@ -68,29 +68,28 @@ def _backfill(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) ->
             mine.setdefault(key["model"], record)
     with_latent = [name for name, record in mine.items() if "s1" in record.levels]
     ranked = [name for name in table.loc[table["role"] == "variant", "model"] if name in mine]
-    figures: dict[str, Figure] = {}
+    draw: dict[str, Callable[[], Figure]] = {}
     if not ranked:
-        return figures
+        return Pictures(draw)
     best_latent = next((name for name in ranked if name in with_latent), None)
     for name in dict.fromkeys(n for n in (*with_latent[:1], best_latent) if n):
         record = mine[name]
         z = {SCENARIOS[s]: record.array(f"latent/{s}") for s in ("s1", "s3", "s4")}
         assets = (ticker, *record.config["study"]["peers"])
-        figures[f"latent_prior_{name}"] = latent_against_prior(
-            {key: value for key, value in z.items() if key != SCENARIOS["s3"]}
-        )
-        figures[f"latent_correlation_{name}"] = correlation_heatmap(z, record.array("returns"), assets)
-        figures[f"latent_shift_{name}"] = latent_shift(z[SCENARIOS["s3"]], z[SCENARIOS["s4"]])
+        realistic = {key: value for key, value in z.items() if key != SCENARIOS["s3"]}
+        draw[f"latent_prior_{name}"] = partial(latent_against_prior, realistic)
+        draw[f"latent_correlation_{name}"] = partial(correlation_heatmap, z, record.array("returns"), assets)
+        draw[f"latent_shift_{name}"] = partial(latent_shift, z[SCENARIOS["s3"]], z[SCENARIOS["s4"]])
         scores = _scenario_scores(evaluations, name, str(table.loc[table["dm_p"].isna(), "model"].iloc[0]))
-        figures[f"scenarios_{name}"] = scenario_bars(scores, str(scores["name"].iloc[-1]))
+        draw[f"scenarios_{name}"] = partial(scenario_bars, scores, str(scores["name"].iloc[-1]))
     best = mine[ranked[0]]
     parts = [part for part, levels in best.levels.items() if levels and part.split("/")[0] not in SCENARIOS]
     forecasts = {f"{ranked[0]}, {part or 'raw'}": forecast_of(best, part) for part in parts}
     ranked_frame = best.forecast()
     times, actual = ranked_frame["date"].to_numpy().astype("datetime64[D]"), ranked_frame["actual"].to_numpy()
-    figures["intervals"] = forecast_fan(times, actual, dict(list(forecasts.items())[:3]), ticker)
-    figures["coverage"] = coverage_over_time(times, actual, forecasts)
-    return figures
+    draw["intervals"] = partial(forecast_fan, times, actual, dict(list(forecasts.items())[:3]), ticker)
+    draw["coverage"] = partial(coverage_over_time, times, actual, forecasts)
+    return Pictures(draw)
 
 
 def _scenario_scores(evaluations: pd.DataFrame, model: str, reference: str) -> pd.DataFrame:
@@ -118,5 +117,5 @@ def forecast_of(record: Record, part: str) -> Forecast:
     return Forecast(frame["predicted"].to_numpy(np.float64), quantiles, record.levels[part])
 
 
-_Draw = Callable[[pd.DataFrame, pd.DataFrame, Trials], dict[str, Figure]]
+_Draw = Callable[[pd.DataFrame, pd.DataFrame, Trials], Pictures]
 _DRAWN_BY: dict[str, _Draw] = {"backfill": _backfill, "surface": surface_figures, "generate": latent_figures}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from matplotlib.figure import Figure
 
 from farm.base.types import Floats, Ints
 from farm.evaluation.checklist import checklist_metrics, hold
-from farm.report.marks import looks_of
+from farm.report.looks import looks_of
+from farm.report.pictures import Pictures
 from farm.report.surface_figures import (
     cell_heatmap,
     checklist_picture,
@@ -27,7 +29,7 @@ from farm.store import Record
 _WAYS = {"fast": "", "overlap": "overlap/"}  # parts of metric names
 
 
-def surface_figures(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) -> dict[str, Figure]:
+def surface_figures(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Trials) -> Pictures:
     """Draw the surface study: all rows where they compare, else the best variant and baseline.
 
     What is one trial's own (fans, phases, checklist) is that of the first seed.
@@ -39,8 +41,8 @@ def surface_figures(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Tria
 
     Returns
     -------
-    dict
-        Figures by file stem.
+    Pictures
+        By file stem.
     """
     looks = looks_of(table)
     every: dict[str, list[Record]] = {}
@@ -53,20 +55,20 @@ def surface_figures(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Tria
     baseline = next(name for name in table.loc[table["dm_p"].isna(), "model"] if name in every)
     chosen = tuple(dict.fromkeys((*variants[:2], baseline)))
     shown = {name: first[name] for name in dict.fromkeys((*variants[:1], baseline))}
-    figures = {
-        "year_ahead": _fans(shown),
-        "errors_ahead": errors_ahead(
+    draw: dict[str, Callable[[], Figure]] = {
+        "year_ahead": lambda: _fans(shown),
+        "errors_ahead": lambda: errors_ahead(
             {name: _series(mean[name], "test/pass{}/rmse") for name in names},
             {name: np.mean([_rmse_by_lead(r) for r in every[name]], axis=0) for name in names},
             looks,
         ),
-        "cells": _cells({name: mean[name] for name in chosen}, first[baseline]),
-        "cointegration": cointegration_shares(_cointegration(mean), looks),
-        "deployments": deployments(_both_ways({name: mean[name] for name in variants}), looks),
+        "cells": lambda: _cells({name: mean[name] for name in chosen}, first[baseline]),
+        "cointegration": lambda: cointegration_shares(_cointegration(mean), looks),
+        "deployments": lambda: deployments(_both_ways({name: mean[name] for name in variants}), looks),
     }
     curves = {name: parts for name in variants if (parts := _by_phase(first[name]))}
     if curves:
-        figures["phases"] = phase_curves(curves, looks)
+        draw["phases"] = partial(phase_curves, curves, looks)
     for name in variants[:1]:
         skills = {
             column.removesuffix("_rmse_skill"): float(value)
@@ -75,8 +77,8 @@ def surface_figures(table: pd.DataFrame, evaluations: pd.DataFrame, trials: Tria
         }
         metrics = first[name].metrics | {f"vs/{ref}_rmse_skill": skill for ref, skill in skills.items()}
         if checklist_metrics(metrics):
-            figures[f"checklist_{name.replace(' ', '-')}"] = checklist_picture(hold(metrics), name)
-    return figures
+            draw[f"checklist_{name.replace(' ', '-')}"] = partial(checklist_picture, hold(metrics), name)
+    return Pictures(draw)
 
 
 def _mean_metrics(records: Sequence[Record]) -> dict[str, float]:

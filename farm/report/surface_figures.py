@@ -18,14 +18,10 @@ from matplotlib.ticker import MaxNLocator
 
 from farm.base.types import Dates, Floats
 from farm.evaluation.checklist import Outcome, overall
+from farm.report.looks import COLOURS, GREY, INK, PALE, Look
 from farm.report.marks import (
-    COLOURS,
-    GREY,
-    INK,
-    PALE,
     PERCENT,
     RISING,
-    Look,
     dated,
     heat_map,
     legend_handle,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -22,7 +20,6 @@ from farm.store import Record
 
 FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
 _BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow"}
-_DPI = 150
 Trials = Sequence[tuple[Mapping[str, Any], Record]]  # what names a trial (model, ticker, seed), its result
 _SCORED = ("test", "interval", "risk")  # sections of the scores of an evaluation
 _VALUE = "#.4g"  # errors: four significant digits, trailing zeros kept
@@ -192,7 +189,6 @@ def write_results(
     predictions: pd.DataFrame,
     evaluations: pd.DataFrame,
     metrics: pd.DataFrame,
-    figures: Mapping[str, Figure],
     more: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[Path]:
     """Write everything a sweep ends with, each file whole or not at all.
@@ -212,8 +208,6 @@ def write_results(
         One row for each evaluation of each trial, written as ``evaluations.csv``.
     metrics
         One row for each trial with every metric it has, written as ``metrics.csv``.
-    figures
-        By file stem.
     more
         Further tables by file stem, each written as ``STEM.csv``.
 
@@ -237,28 +231,26 @@ def write_results(
         "metrics.csv": metrics.to_csv(index=False).encode(),
         **{f"{stem}.csv": extra.to_csv(index=False).encode() for stem, extra in (more or {}).items()},
     }
-    return save_files(out, contents, figures)
+    return save_files(out, contents)
 
 
-def save_files(out: Path, contents: Mapping[str, bytes], figures: Mapping[str, Figure]) -> list[Path]:
-    """Write files by name and figures by stem, each whole or not at all; see `write_results`."""
-    contents = {**contents, **{f"{stem}.png": _png(figure) for stem, figure in figures.items()}}
+def save_files(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files by name, each whole or not at all; see `write_results`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             write_atomically(out / name, content)
     except OSError as error:
-        raise UserError(
-            f"results folder {str(out)!r} cannot be written ({error.strerror}):"
-            " expected a folder that you may write to; free it or work in another folder"
-        ) from error
+        raise unwritable(out, error.strerror) from error
     return [out / name for name in contents]
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
+def unwritable(out: Path, reason: object) -> UserError:
+    """Say that results cannot be kept."""
+    return UserError(
+        f"results folder {str(out)!r} cannot be written ({reason}):"
+        " expected a folder that you may write to; free it or work in another folder"
+    )
 
 
 def _number(value: float, form: str) -> str:

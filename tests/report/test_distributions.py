@@ -93,6 +93,6 @@ def test_sentence_and_figures(trials):
     assert found.sentence.startswith("Distributions: 0 of 3 variants, raw or calibrated, have a pinball loss")
     assert "below that of econometric" in found.sentence
     assert found.sentence.endswith("; fewer than 3 seeds: too few to trust.")
-    assert set(found.figures) == {"pit", "coverage_against_width", "pinball_skill", "intervals", "coverage"}
+    assert set(found.figures()) == {"pit", "coverage_against_width", "pinball_skill", "intervals", "coverage"}
     assert distributions(trials, ("econometric",), ("absent",), 2) is None
     assert distributions(trials, ("linear",), ("narrow",), 2) is None

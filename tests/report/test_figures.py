@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from farm.base.errors import UserError
 from farm.report.figures import figures
-from farm.report.marks import AROUND, INK, heat_map, new_figure
+from farm.report.looks import INK
+from farm.report.marks import AROUND, heat_map, new_figure
 from tests.report.conftest import BASELINES, TICKERS, VARIANTS, Sweep, judge, make_sweep
 
 STEMS = (
@@ -29,7 +30,7 @@ T30 = tuple(f"TICK{i}" for i in range(30))
 
 
 def draw(sweep: Sweep, ticker: str | None = None) -> dict[str, Figure]:
-    return figures(sweep.table, sweep.scores, sweep.predictions, sweep.curves, sweep.references, ticker)
+    return dict(figures(sweep.table, sweep.scores, sweep.predictions, sweep.curves, sweep.references, ticker))
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,8 @@ def test_the_verdict_counts_what_was_tried_and_shows_the_rows_alone(tmp_path: Pa
 
 def test_the_front_is_in_the_files_the_table_and_the_marks(tmp_path: Path) -> None:
     _, found, plan, _ = concluded(tmp_path, OBJECTIVES)
-    assert {"search.csv", "pareto.csv", "search_pareto.png"} <= {path.name for path in found.files}
+    assert {"search.csv", "pareto.csv"} <= {path.name for path in found.files}
+    assert "search_pareto" in found.pictures()
     written = pd.read_csv(tmp_path / "out" / "search.csv")
     done = written[written["state"] == "complete"]
     np.testing.assert_array_equal(done["front"], front(done[list(OBJECTIVES)].to_numpy()))

@@ -9,7 +9,7 @@ import pytest
 
 from farm.evaluation.checklist import CHECKLIST, hold
 from farm.experiment import TrialConfig, run
-from farm.report.marks import looks_of
+from farm.report.looks import looks_of
 from farm.report.studies import study_figures
 from farm.report.surface_figures import (
     checklist_picture,

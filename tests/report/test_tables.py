@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from farm.base.errors import UserError
@@ -217,9 +216,7 @@ def test_files_hold_what_was_found(tmp_path):
     out.mkdir(parents=True)
     (out / "notes.txt").write_text("mine")
     (out / "table.csv").write_text("old")
-    paths = write_results(
-        out, sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS, {"one": Figure((1, 1))}
-    )
+    paths = write_results(out, sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS)
     assert paths == [
         out / name
         for name in (
@@ -228,7 +225,6 @@ def test_files_hold_what_was_found(tmp_path):
             "predictions.parquet",
             "evaluations.csv",
             "metrics.csv",
-            "one.png",
         )
     ]
     assert sorted(path.name for path in out.iterdir()) == sorted(
@@ -251,36 +247,14 @@ def test_files_hold_what_was_found(tmp_path):
         ],
         sweep.table[["model", "rmse"]],
     )
-    assert (out / "one.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path):
     sweep = make_sweep(tickers=("AAPL",), seeds=1, days=40)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        write_results(
-            tmp_path / "file", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS, {}
-        )
+        write_results(tmp_path / "file", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS)
     (tmp_path / "out" / "table.csv").mkdir(parents=True)
     with pytest.raises(UserError, match="cannot be written"):
-        write_results(
-            tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS, {}
-        )
+        write_results(tmp_path / "out", sweep.table, sweep.scores, sweep.predictions, EVALUATIONS, METRICS)
     assert not list((tmp_path / "out").glob(".*"))
-
-
-def test_nothing_is_written_if_a_figure_cannot_be_drawn(tmp_path):
-    sweep = make_sweep(tickers=("AAPL",), seeds=1, days=40)
-    broken = Figure((1, 1))
-    broken.text(0.5, 0.5, r"$\unknown{$")
-    with pytest.raises(ValueError, match="unknown"):
-        write_results(
-            tmp_path / "out",
-            sweep.table,
-            sweep.scores,
-            sweep.predictions,
-            EVALUATIONS,
-            METRICS,
-            {"broken": broken},
-        )
-    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ from rich.console import Console
 from farm.evaluation.selection import common_block, judge_tickers, spa_p_value
 from farm.evaluation.trading import HOLD
 from farm.report.walk_forward import POOLED, WARNING, walk_forward, walk_forward_tables
+from farm.report.walk_forward_figures import walk_forward_figures
 from tests.report.conftest import BASELINES, REFERENCES, VARIANTS, Sweep, make_sweep
 
 
@@ -134,7 +135,8 @@ def test_the_terminal_shows_every_model_on_one_line_of_100_columns(found):
 
 
 def test_three_figures_are_drawn(found):
-    assert set(found.figures) == {"confidence", "regimes", "trading"}
-    labels = [label.get_text() for label in found.figures["trading"].axes[0].get_yticklabels()]
+    figures = dict(walk_forward_figures(found, "linear", VARIANTS))
+    assert set(figures) == {"confidence", "regimes", "trading"}
+    labels = [label.get_text() for label in figures["trading"].axes[0].get_yticklabels()]
     assert HOLD not in labels
     assert len(labels) == len(VARIANTS) + len(BASELINES)
