@@ -83,7 +83,7 @@ wheel: venv  ## build the source distribution and the wheel into dist/
 	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist"); build_meta.build_wheel("dist")'
 
 # The oldest releases that pyproject.toml allows, and the newest.
-oldest: OLDEST := sed -nE '/^dependencies/,/^]/s/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
+oldest: OLDEST := sed -nE '/^(dependencies|dev)/,/^]/s/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
 oldest newest:  ## run the test suite with the oldest, or the newest, releases that pyproject.toml allows
 	rm -rf .venv-$@ && $(PYTHON) -m venv .venv-$@
 	$(if $(OLDEST),$(OLDEST),true) > .venv-$@/constraints
@@ -97,7 +97,7 @@ audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those wi
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet pip-audit
 
-FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip
+FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude ablation-farm --exclude pip
 LOCK := .venv-lock/bin/python tools/lock.py
 lock: SHELL := bash
 lock: .SHELLFLAGS := -eo pipefail -c

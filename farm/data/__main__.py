@@ -26,7 +26,7 @@ def fetch_command(
     end: Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD.", show_default="yesterday")] = None,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("panel.parquet"),
 ) -> None:
-    """Fill a panel file with adjusted daily bars from Yahoo (needs the extra farm[fetch] and internet)."""
+    """Fill a panel file with adjusted daily bars from Yahoo (needs ablation-farm[fetch] and internet)."""
     fetch([name for name in tickers.split(",") if name.strip()], start, end, out)
     typer.echo(f"wrote {out}; python -m farm.data describe {out} shows it")
 
