@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs wheel oldest newest audit lock
+.PHONY: help venv ablation test check browser chaos fuzz cluster ui study bench docs wheel extras oldest newest audit lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z ]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -79,8 +79,11 @@ docs/.venv/.installed: docs/requirements.lock
 	touch $@
 
 wheel: venv  ## build the source distribution and the wheel into dist/
-	rm -rf dist
+	rm -rf build dist *.egg-info
 	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist"); build_meta.build_wheel("dist")'
+
+extras: wheel  ## install each extra of the wheel into an environment of its own, and import what it brings
+	$(BIN)/python tools/extras.py dist/*.whl
 
 # The oldest releases that pyproject.toml allows, and the newest.
 oldest: OLDEST := sed -nE '/^(dependencies|dev)/,/^]/s/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
