@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test test-all check bits browser chaos fuzz cluster ui study bench docs wheel oldest newest audit lock
+.PHONY: help venv ablation test test-all check bits browser chaos fuzz cluster ui study bench docs wheel extras oldest newest audit lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -90,11 +90,14 @@ docs/.venv/.installed: docs/requirements.lock
 	touch $@
 
 wheel: venv  ## build the source distribution and the wheel into dist/
-	rm -rf dist
+	rm -rf build dist *.egg-info
 	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist"); build_meta.build_wheel("dist")'
 
+extras: wheel  ## install each extra of the wheel into an environment of its own, and import what it brings
+	$(BIN)/python tools/extras.py dist/*.whl
+
 # The oldest releases that pyproject.toml allows, and the newest.
-oldest: OLDEST := sed -nE '/^dependencies/,/^]/s/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
+oldest: OLDEST := sed -nE '/^(dependencies|dev)/,/^]/s/^ *"([A-Za-z0-9-]+)(\[[^]]*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml
 oldest newest:  ## run the test suite with the oldest, or the newest, releases that pyproject.toml allows
 	rm -rf .venv-$@ && $(PYTHON) -m venv .venv-$@
 	$(if $(OLDEST),$(OLDEST),true) > .venv-$@/constraints
@@ -108,7 +111,7 @@ audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those wi
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet pip-audit
 
-FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude farm --exclude pip
+FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude ablation-farm --exclude pip
 LOCK := .venv-lock/bin/python tools/lock.py
 lock: SHELL := bash
 lock: .SHELLFLAGS := -eo pipefail -c

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from farm.base.errors import UserError
     from farm.base.search_space import Sweep, Variant
 
+__version__ = "0.1.0"
+
 __all__ = ["Outcome", "Sweep", "UserError", "Variant", "load", "run"]
 
 _HOMES = {

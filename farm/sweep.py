@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 import search_spaces
+from farm import __version__
 from farm.base.command_line import PLAIN_WIDTH, run
 from farm.base.errors import UserError, nearest, shown
+from farm.base.origin import DISTRIBUTION
 from farm.base.search_space import Float, Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
@@ -158,6 +160,12 @@ ExperimentOption = Annotated[
 ]
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{DISTRIBUTION} {__version__}")
+        raise typer.Exit
+
+
 @app.command(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Without NAME it lists the sweeps. A sweep that is run again runs only what is missing.",
@@ -206,6 +214,12 @@ def sweep(
             help="Seconds between two checkpoints of a trial or phase, which is what a crash costs at most.",
         ),
     ] = 30.0,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Print name and version, and stop."
+        ),
+    ] = False,
 ) -> None:
     """Run a sweep: every variant and baseline on every ticker and seed, logged to MLflow, with a verdict.
 

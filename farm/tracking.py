@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
-from farm import serving
+from farm import __version__, serving
 from farm.base.errors import UserError, of_one_line, shown
+from farm.base.origin import DISTRIBUTION
 from farm.plan import Plan, Trial
 from farm.runs import (
     PRIMARY_METRIC,
@@ -605,8 +606,12 @@ class Tracking:
                 data_path=str(folder),
                 signature=infer_signature(example, serving.load(folder).predict(example)),
                 input_example=example,
-                # Named, since to infer them would load the model in another process.
-                pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_BY],
+                # Named, since to infer them would load the model in another process. Without what a release
+                # was built for, such as +cpu, which the index does not have.
+                pip_requirements=[
+                    f"{DISTRIBUTION}=={__version__}",
+                    *(f"{name}=={version(name).partition('+')[0]}" for name in _SERVED_BY),
+                ],
             )
         self._client.set_tag(self.parent, "farm.model", named)
 

@@ -27,7 +27,7 @@ def fetch_command(
     out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("panel.parquet"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
-    """Fill a panel file with adjusted daily bars from Yahoo (needs the extra farm[fetch] and internet)."""
+    """Fill a panel file with adjusted daily bars from Yahoo (needs ablation-farm[fetch] and internet)."""
     fetch([name for name in tickers.split(",") if name.strip()], start, end, out, force=force)
     typer.echo(f"wrote {out}; python -m farm.data describe {out} shows it")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm.base.errors import UserError
 from farm.base.files import check_output
+from farm.base.origin import DISTRIBUTION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +119,7 @@ def _yfinance() -> Download:
         import yfinance
     except ImportError:
         raise UserError(
-            "got no yfinance, which fetch needs, expected it installed: pip install 'farm[fetch]'"
+            f"got no yfinance, which fetch needs, expected it installed: pip install '{DISTRIBUTION}[fetch]'"
         ) from None
     download: Download = yfinance.download
     return download

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 
 from farm.base.errors import UserError
 from farm.base.model import Estimator, ModelConfig, State
+from farm.base.origin import DISTRIBUTION
 from farm.base.types import Floats, Forecast, Windows
 
 BATCH = 256  # series that are forecast together
@@ -143,7 +144,7 @@ class Pretrained(Estimator):
         except ImportError as error:
             raise UserError(
                 f"model {config.name}: the package {config.package} is not installed:"
-                " pip install 'farm[pretrained]'"
+                f" pip install '{DISTRIBUTION}[pretrained]'"
             ) from error
         if config not in _FAILURES:
             try:

@@ -168,6 +168,6 @@ def test_bad_arguments_are_told_before_asking(arguments, words, tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec("yfinance") is not None, reason="yfinance is installed")
 def test_without_yfinance_the_line_says_how_to_get_it(tmp_path):
-    with pytest.raises(UserError, match=r"pip install 'farm\[fetch\]'"):
+    with pytest.raises(UserError, match=r"pip install 'ablation-farm\[fetch\]'"):
         ask(tmp_path / "panel.parquet", None)
     assert list(tmp_path.iterdir()) == []

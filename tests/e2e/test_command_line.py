@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -245,6 +246,21 @@ def test_a_dry_run_imports_nothing_that_fits_draws_or_logs(tmp_path: Path) -> No
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_said_at_once(tmp_path: Path) -> None:
+    program = (
+        "import sys, farm.sweep\nsys.argv = ['farm.sweep', '--version', 'no-such-sweep']\n"
+        "try:\n    farm.sweep.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "slow = {'torch', 'ray', 'mlflow', 'pandas', 'numpy'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert done.stdout == f"{declared['name']} {farm.__version__}\n"
 
 
 def test_a_file_of_ones_own_is_a_sweep(run, tmp_path: Path) -> None:

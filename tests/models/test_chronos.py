@@ -200,7 +200,7 @@ def test_weights_that_cannot_be_had_are_one_line(tmp_path):
 def test_without_the_package_the_line_says_what_to_install(folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "chronos", None)
     with pytest.raises(
-        UserError, match=r"chronos-forecasting is not installed: pip install 'farm\[pretrained\]'"
+        UserError, match=r"chronos-forecasting is not installed: pip install 'ablation-farm\[pretrained\]'"
     ):
         chronos(folders["bolt"]).build(INPUTS).fit(block(), block())
 
