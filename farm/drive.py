@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -462,6 +462,13 @@ class _Driver:
                 tell_missing(self._console, what, error)
                 if isinstance(error, Unreachable):
                     break  # nor would MLflow take the rest
+        with suppress(UserError):
+            if (tracking := self._tracking().result()).stale:
+                show(
+                    f"MLflow experiment {tracking.name!r} has runs that another version of Farm wrote: they"
+                    " are left as they are and count for nothing",
+                    style="yellow", highlight=False, markup=False, soft_wrap=True,
+                )  # fmt: skip
         return end
 
     def _draw(self, end: Conclusion, out: Path) -> Conclusion:

@@ -29,7 +29,7 @@ from urllib.parse import unquote, urlsplit
 
 from farm import __version__, serving
 from farm.base.errors import UserError, of_one_line, shown
-from farm.base.origin import DISTRIBUTION
+from farm.base.origin import DISTRIBUTION, FORMAT
 from farm.plan import Plan, Trial
 from farm.runs import (
     PRIMARY_METRIC,
@@ -55,6 +55,7 @@ _LONGEST_DIGEST = 36  # that MLflow takes
 _BATCH = 1000  # metrics that MLflow takes at once
 _MARKS = ("farm.pareto", "farm.pick")  # tags of what a search has tried
 _SHOWN, _NONE = "farm.shown", "none"  # tag of an experiment: the sweep that its table shows; one is at work
+_FORMAT = "farm.format"  # tag of a run: which versions of the farm read it; see `farm.base.origin.FORMAT`
 _SWEEP = "farm.sweep"  # tag of an experiment that is the farm's
 _DATABASES = ("postgresql", "mysql", "mssql", "databricks")
 _FORBIDDEN = re.compile(r"[^\w-]")  # in the name of a folder of artifacts
@@ -401,7 +402,7 @@ class Tracking:
         if (path := _path(uri)) is not None and artifacts is not None:
             _move(path, artifacts)
         self._client = _client(uri)
-        name = experiment or plan.name
+        self.name = name = experiment or plan.name
         found = _experiment(self._client, name)
         if found is None:
             self._experiment = self._client.create_experiment(
@@ -428,13 +429,22 @@ class Tracking:
         return str(self._experiment)
 
     @cached_property
+    def stale(self) -> bool:
+        """Return whether the experiment has sweeps of another version, which stay as they are."""
+        sweeps = self._client.search_runs(
+            [self._experiment], "tags.`farm.role` = 'sweep'", max_results=1000, order_by=["start_time ASC"]
+        )
+        return any(run.data.tags.get(_FORMAT) != FORMAT for run in sweeps)
+
+    @cached_property
     def _trials(self) -> dict[str, _Logged]:
         """Read the runs of trials that are there, which takes seconds where they are thousands."""
         runs = {run.data.tags.get("farm.signature", ""): _Logged.of(run) for run in self._runs("trial")}
         return {signature: run for signature, run in runs.items() if signature}  # tags can be taken off
 
     def _runs(self, role: str, **tags: str) -> list[Any]:
-        conditions = [f"tags.`{name}` = '{value}'" for name, value in {"farm.role": role, **tags}.items()]
+        tags = {"farm.role": role, _FORMAT: FORMAT, **tags}
+        conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         found: list[Any] = []
         token = None
         while True:
@@ -719,7 +729,8 @@ class Tracking:
         return tags | ({"mlflow.runColor": self._colours[row]} if row in self._colours else {})
 
     def _create(self, name: str, tags: Mapping[str, str], start: int) -> Any:
-        return self._client.create_run(self._experiment, start_time=start, tags=dict(tags), run_name=name)
+        tags = {_FORMAT: FORMAT, **tags}
+        return self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
 
     def _finish(
         self, run_id: str, metrics: Sequence[tuple[str, float, int]], params: Mapping[str, str], when: int

@@ -31,6 +31,7 @@ GROUPS = {
         "tests/e2e/test_examples.py",
         "tests/e2e/test_weights.py",
         "tests/tuning/test_memory.py",
+        "tests/test_stale.py",
         "tests/tuning/test_search.py",
     ),
     "quick": ("tests/e2e/test_first_sweep.py", "tests/e2e/test_pages.py", "tests/e2e/test_secrets.py",

@@ -10,13 +10,28 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 import farm
 from farm.base.errors import StaleError, UserError
 from farm.store import PROGRESS, Store
 from farm.training.checkpoint import Checkpoint
 from farm.tuning.studies import tried_so_far
+from tests.conftest import call
 
+pytestmark = pytest.mark.e2e(20)
+
+# Two of the baselines of that search, on the days on which it had them.
+OWN = """
+from farm import Sweep, Variant
+
+SWEEP = Sweep(
+    title="t", question="q?", common={"study.name": "forecast", "study.features": "feat"},
+    variants=(Variant(name="ridge", values={"model.name": "ridge"}),),
+    baselines=(Variant(name="linear", values={"model.name": "linear"}),),
+    references=("linear",), tickers=("AAPL",), market="SP500", start="2013-01-02", end="2020-11-20",
+)
+"""
 ARCHIVE = Path(__file__).parent / "stale" / "6a9a7e4.tar.xz"
 FINISHED, STAGE, UNDER_WAY = "057c843542b16f6a", "e3e3995bc28cbab3", "79a9f2d72c7778ab"
 
@@ -44,14 +59,14 @@ def test_an_older_store_is_named_and_left_as_it_is(old: Path, monkeypatch: pytes
     before = digests(old)
     monkeypatch.chdir(old)
     small = {"quick": True, "tickers": ["AAPL"], "variants": ["LSTM-Raw"]}
-    for call in (
+    for ask in (
         lambda: Store("farm_store"),
         lambda: farm.load(FINISHED),
         lambda: farm.run("ablation", **small),
         lambda: farm.run("weights", study="forecast", samples=1, quick=True, tickers=["AAPL"]),
     ):
         with pytest.raises(StaleError) as error:
-            call()
+            ask()
         is_named(error.value, str(old / "farm_store"))
     assert digests(old) == before
 
@@ -90,6 +105,30 @@ def test_an_older_checkpoint_is_named_and_left_as_it_is(old: Path, tmp_path: Pat
             read(signature)
         is_named(error.value, str(there))
         assert digests(there) == before
+
+
+def test_an_older_database_is_used_and_its_runs_count_for_nothing(
+    ray_here: None, old: Path, tmp_path: Path
+) -> None:
+    client = MlflowClient(f"sqlite:///{old / 'mlflow.db'}")
+    (tmp_path / "old" / "farm_store").rename(tmp_path / "moved away")
+
+    def runs() -> dict[str, tuple]:
+        found = client.get_experiment_by_name("weights-forecast")
+        every = client.search_runs([found.experiment_id], max_results=1000)
+        return {run.info.run_id: (run.info.status, vars(run.data)) for run in every}
+
+    before = runs()
+    assert len(before) > 10
+    (old / "weights-forecast.py").write_text(OWN)
+    done = call(old, "weights-forecast.py")
+    assert done.code == 0, done.err
+    assert "2 of 2 trials to run" in done.out, "what is logged is no result"
+    line = "MLflow experiment 'weights-forecast' has runs that another version of Farm wrote: they are left"
+    assert line in " ".join(done.out.split())
+    after = runs()
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 1 + 2 + 2
 
 
 def test_what_is_cut_short_is_no_checkpoint_of_an_older_version(old: Path) -> None:
