@@ -1,4 +1,4 @@
-"""Your own prices: a CSV of daily bars, which names what is wrong with it, and then a sweep over it."""
+"""Your own prices: a CSV of daily bars, which names what is wrong with it, and then a sweep over a DataFrame."""
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,9 @@ try:
 except farm.UserError as error:
     print(error)
 
-prices.to_csv("prices.csv", index=False)
 outcome = farm.run(
     "ablation",
-    data="prices.csv",
+    data=prices,
     market="INDEX",
     variants=["LSTM-Raw"],
     seeds=1,

@@ -304,7 +304,7 @@ def _with_settings(
     samples = options.samples if sweep.search is None else None
     fixed: dict[str, Any] = {}
     asked_ranges: dict[str, str] = {}
-    for key, (what, value) in typed(options.chosen, {*everything, *searched}, options.spell).items():
+    for key, (what, value) in typed(options.chosen, {*everything, *searched}, options.spell_key).items():
         if isinstance(value, Float | Choice):
             if sweep.search is None:
                 asked_ranges[key] = what
@@ -349,7 +349,7 @@ def _with_settings(
 
 
 def typed(
-    settings: Mapping[str, Any], known: Collection[str], spell: Callable[[str, str], str]
+    settings: Mapping[str, Any], known: Collection[str], spell: Callable[[str], str]
 ) -> dict[str, tuple[str, Any]]:
     """Return how each setting is written and its value, by full key.
 
@@ -360,7 +360,7 @@ def typed(
     """
     found: dict[str, tuple[str, Any]] = {}
     for asked, value in settings.items():
-        what = spell("settings", asked)
+        what = spell(asked)
         once(found, full_key(asked, known, what), what, value)
     return found
 

@@ -374,7 +374,7 @@ def make_space(plan: Plan, settings: Mapping[str, Any], door: Door = "command li
         )
     known = dict(keys(next(iter(bases.values()))))
     parameters = {parameter.key: parameter for parameter in _parameters(search)}
-    asked = typed(settings, {*parameters, *known}, lambda name, key: spelled(door, name, key))
+    asked = typed(settings, {*parameters, *known}, lambda key: spelled(door, "settings", key))
     astray = ""
     for name, (what, value) in asked.items():
         if isinstance(value, Float):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -84,6 +85,12 @@ def _place(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _some(value: str) -> str:
+    if not value.strip():
+        raise ValueError("a text that is not empty")
+    return value
+
+
 def _names(value: Any) -> Any:
     """Return names of a text, where commas separate them and each counts once, or of a list."""
     names: list[Any]
@@ -101,7 +108,8 @@ def _names(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-Place = Annotated[str, Field(min_length=1), BeforeValidator(_place)]
+Text = Annotated[str, AfterValidator(_some)]
+Place = Annotated[Text, BeforeValidator(_place)]
 Concurrency = Annotated[int, Field(strict=True, ge=1, le=10_000), BeforeValidator(_plain)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True), BeforeValidator(_plain)]
 
@@ -142,7 +150,7 @@ class Options(BaseModel):
     name: Annotated[str, BeforeValidator(lambda v: check_name(v) if isinstance(v, str) else v)] | None = None
     quick: bool = False
     tickers: Names | None = None
-    market: Annotated[str, Field(min_length=1)] | None = None
+    market: Text | None = None
     peers: Names | None = None
     start: Day | None = None
     end: Day | None = None
@@ -151,7 +159,7 @@ class Options(BaseModel):
     variants: Names | None = None
     settings: Mapping[str, Any] = Field(default_factory=dict)
     samples: Annotated[Samples, BeforeValidator(_plain)] | None = None
-    study: Annotated[str, Field(min_length=1)] | None = None
+    study: Text | None = None
     samplers: Names | None = None
     objectives: Names | None = None
 
@@ -185,6 +193,11 @@ class Options(BaseModel):
     def spell(self, name: str, key: str = "") -> str:
         """Return an option as its user writes it; see `spelled`."""
         return spelled(self.door, name, key)
+
+    def spell_key(self, key: str) -> str:
+        """Return what a key of `chosen` was written as."""
+        by_epochs = key == "training.epochs" and key not in self.settings
+        return self.spell("epochs") if by_epochs else self.spell("settings", key)
 
     @property
     def chosen(self) -> dict[str, Any]:
