@@ -1,4 +1,4 @@
-"""Your own prices: a CSV of daily bars, which names what is wrong with it, and then a sweep over a DataFrame."""
+"""Your own prices: a CSV of daily bars, which names what is wrong with it, and a sweep over a DataFrame."""
 
 import numpy as np
 import pandas as pd

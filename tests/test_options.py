@@ -391,7 +391,7 @@ def test_what_a_sweep_declares_is_used_or_refused(
 ) -> None:
     """`own`: with data of one's own, and without."""
     if own and field == "panel_days":
-        return  # of the bundled table, which is not read then; a line says so where no other days are declared
+        return  # of the bundled table, which is not read then
     declared = dict(DECLARED) if own else {**DECLARED, "tickers": ("AAPL",), "market": "SP500"}
     declared |= {} if own else {"start": "2013-01-02", "end": "2016-12-30"}
     data = Path("mine.parquet") if own else None
