@@ -38,7 +38,8 @@ from farm.tracking import (
     check_for_cluster,
     check_uri,
 )
-from farm.tuning.engine import Event, Outcome, check_address, cluster, execute
+from farm.tuning.connection import VARIABLE, check_address, cluster, find_address
+from farm.tuning.engine import Event, Outcome, execute
 from farm.tuning.stage_tree import StageTree, stage_nodes
 from farm.views import address
 
@@ -71,6 +72,7 @@ class Runtime:
     command: str  # that repeats the sweep; it is told and logged, so passwords are blotted out
     report_only: bool = False  # tell what is in the store, and run nothing
     experiment: str | None = None  # of MLflow; None for one named like the sweep
+    ray_address: str = field(default_factory=lambda: os.environ.get(VARIABLE, ""))
     folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
@@ -88,6 +90,11 @@ class Runtime:
     def tracked(self) -> str:
         """Where MLflow keeps its runs."""
         return absolute(self.tracking_uri, self.folder)
+
+    @property
+    def cluster(self) -> str | None:
+        """The Ray cluster to join; None for a Ray of its own."""
+        return find_address(self.address, self.ray_address)
 
     def results(self, name: str) -> Path:
         """Where the files of a sweep go."""
@@ -140,7 +147,7 @@ def drive(
         if search is not None:
             show_search(search, console)
         return Driven(0)
-    check_places(runtime, plan.name)
+    check_places(runtime, plan.name, console)
     started = time.monotonic()
 
     def waiting() -> None:
@@ -163,17 +170,17 @@ def _drive(
     plan = driver.plan
     console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
     done = driver.execute() if search is None else driver.search(search)
-    if not driver.records:
-        raise UserError(
-            f"sweep {plan.name!r} has no finished trial in storage {runtime.storage!r}:"
-            f" run `{runtime.command}` first, or give its --storage"
-        )
     if not done:  # Ctrl-C: Tune ends what is running and returns
         console.print(
             f"[yellow]stopped: {len(driver.records)} of {len(driver.plan.trials)} trials are in the store;"
             " the same command goes on from here[/yellow]"
         )
         return Driven(EXIT_INTERRUPTED)
+    if not driver.records:
+        raise UserError(
+            f"sweep {plan.name!r} has no finished trial in storage {runtime.storage!r}:"
+            f" run `{runtime.command}` first, or give its --storage"
+        )
     end = driver.conclude(search)
     told = f"{time.monotonic() - started:.0f} s"
     if (where := driver.where()) is not None:
@@ -183,8 +190,10 @@ def _drive(
     return Driven(code, end, driver.failures)
 
 
-def check_places(runtime: Runtime, name: str) -> None:
+def check_places(runtime: Runtime, name: str, console: Console) -> None:
     """See that MLflow, the cluster and the folder of the results are there, before anything is run.
+
+    Where RAY_ADDRESS names the cluster, one line says so.
 
     Raises
     ------
@@ -199,8 +208,10 @@ def check_places(runtime: Runtime, name: str) -> None:
 
         raise unwritable(out, "no permission" if there.is_dir() else f"{str(there)!r} is no folder")
     check_uri(runtime.tracked)
-    if runtime.address:
-        check_address(runtime.address)
+    if (found := runtime.cluster) is not None:
+        if not runtime.address:
+            console.print(f"Ray cluster {found}, from {VARIABLE}", style="dim", highlight=False, markup=False)
+        check_address(found, "--address" if runtime.address else VARIABLE)
         check_for_cluster(runtime.tracking_uri)
 
 
@@ -273,7 +284,7 @@ class _Driver:
                 self._settle(outcome, progress, self.failures)
             opened = self._tracking()
             if not tree.finished:
-                with cluster(self._runtime.address, self._runtime.concurrency):  # while MLflow is opened
+                with cluster(self._runtime.cluster, self._runtime.concurrency):  # while MLflow is opened
                     opened.result()  # what MLflow refuses ends the sweep before a trial is begun
                     execute(
                         tree,
@@ -282,7 +293,7 @@ class _Driver:
                         on_event=self._listener(progress, self.failures),
                         concurrency=self._runtime.concurrency,
                         resources=self.plan.sweep.resources,
-                        address=self._runtime.address,
+                        address=self._runtime.cluster,
                         keep_every=self._runtime.checkpoint_every,
                     )
         self.seconds += time.monotonic() - started
@@ -357,7 +368,7 @@ class _Driver:
             search = replace(search, samples=min(there.values()))  # tells what was tried, and tries nothing
         with ExitStack() as stack:
             if min(there.values()) < search.samples:  # one start of Ray for all that follows
-                stack.enter_context(cluster(self._runtime.address, self._runtime.concurrency))
+                stack.enter_context(cluster(self._runtime.cluster, self._runtime.concurrency))
             return (
                 self.execute()
                 and all(self._try(search, name, journal, there[name]) for name in search.samplers)
@@ -392,7 +403,7 @@ class _Driver:
                 on_event=self._listener(progress, {}),
                 concurrency=self._runtime.concurrency,
                 resources=self.plan.sweep.resources,
-                address=self._runtime.address,
+                address=self._runtime.cluster,
             )
         self.attempts += found
         for attempt in found:

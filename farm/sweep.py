@@ -195,10 +195,8 @@ def sweep(
     address: Annotated[
         str | None,
         typer.Option(
-            envvar="RAY_ADDRESS",
-            show_envvar=True,
-            help="A running Ray cluster: auto or HOST:PORT.",
-            show_default="Ray on this machine",
+            help="A running Ray cluster: HOST:PORT, auto for the one on this machine, or local for none.",
+            show_default="RAY_ADDRESS, or a Ray of its own",
         ),
     ] = None,
     dry_run: Annotated[
