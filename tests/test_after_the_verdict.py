@@ -204,7 +204,7 @@ def settings() -> Iterator[dict[str, object]]:
     plotly.io.templates.default = "plotly_dark"
     torch.set_default_dtype(torch.float64)
     chosen = {"text.usetex": True, "font.size": 30.0, "timezone": "Asia/Seoul", "axes.facecolor": "black"}
-    with mpl.rc_context(chosen), pd.option_context("display.precision", 1, "display.max_rows", 2):
+    with mpl.rc_context(chosen), pd.option_context("display.max_rows", 2, "future.infer_string", False):
         yield chosen
     torch.set_default_dtype(torch.float32)
     np.seterr(**before[0])
@@ -220,9 +220,11 @@ def test_what_a_process_has_set_reaches_no_output(
     assert pictures(project) == pictures(finished)
     assert sorted(pictures(project)) == [f"{stem}.png" for stem in STEMS]
     assert page(project) == page(finished)
-    for name in ("table.csv", "results.csv", "predictions.parquet", "verdict.txt"):
-        one, other = (folder / "results" / "two" / name for folder in (finished, project))
-        assert one.read_bytes() == other.read_bytes()
+    here, there = (folder / "results" / "two" for folder in (finished, project))
+    for name in ("table.csv", "results.csv", "verdict.txt"):
+        assert (here / name).read_bytes() == (there / name).read_bytes()
+    one, other = (pd.read_parquet(folder / "predictions.parquet") for folder in (here, there))
+    assert one.equals(other)
     assert {name: mpl.rcParams[name] for name in settings} == settings
     assert np.geterr()["invalid"] == "raise"
     assert plotly.io.templates.default == "plotly_dark"

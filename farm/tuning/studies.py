@@ -78,7 +78,7 @@ class Attempt:
 
 
 def journal_of(store: Store, name: str, out: Path) -> Path:
-    """Say where the studies of a sweep are: in its store, or in its folder of results if that is elsewhere."""
+    """Say where the studies of a sweep are: in its store, or among its results if that is elsewhere."""
     if "://" in store.root:
         return out / "studies.journal"
     return Path(store.root) / "studies" / f"{name}.journal"
