@@ -213,9 +213,12 @@ def settings() -> Iterator[dict[str, object]]:
 
 
 def test_what_a_process_has_set_reaches_no_output(
-    finished: Path, project: Path, settings: dict[str, object], capsys: pytest.CaptureFixture[str]
+    finished: Path, project: Path, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
+    seen, write = [], farm.report.page.report_page
+    monkeypatch.setattr(farm.report.page, "report_page", lambda *a: seen.append(np.geterr()) or write(*a))
     go()
+    assert seen[0]["invalid"] == "warn", "an undefined score is NaN, and nothing to raise"
     assert "missing" not in capsys.readouterr().out
     assert pictures(project) == pictures(finished)
     assert sorted(pictures(project)) == [f"{stem}.png" for stem in STEMS]
