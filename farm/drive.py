@@ -357,7 +357,7 @@ class _Driver:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
         from farm.tuning.studies import journal_of, tried_so_far
 
-        journal = journal_of(self._store, self.plan.name)
+        journal = journal_of(self._store, self.plan.name, self._runtime.results(self.plan.name))
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
         if self._runtime.report_only:
             if min(there.values()) == 0:

@@ -230,6 +230,7 @@ def _fluent(uri: str) -> Iterator[None]:
         with _use_tracking_uri(uri):
             yield
     finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
 

@@ -1,9 +1,11 @@
 """What MLflow holds after several sweeps, with a real database."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -13,7 +15,7 @@ from farm.experiment import run
 from farm.plan import Options, Plan, make_plan
 from farm.report.conclusion import Conclusion, conclude
 from farm.store import Record, Store
-from farm.tracking import Tracking
+from farm.tracking import Tracking, _fluent
 
 SWEEP = Sweep(
     title="Two regressions",
@@ -81,6 +83,18 @@ def test_a_finished_sweep_reads_no_trials_run_back(world: World, monkeypatch: py
     assert world.log(world.whole).parent == first
     assert asked == ["sweep"]
     assert set(world.parents().values()) == {first}
+
+
+def test_a_served_model_leaves_no_trace_in_the_environment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri("sqlite:///another.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with _fluent(world.uri):
+        assert mlflow.get_tracking_uri() == world.uri
+    assert mlflow.get_tracking_uri() == "sqlite:///another.db"
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    mlflow.set_tracking_uri(None)
 
 
 def test_trials_stand_below_the_latest_sweep_that_asks_for_them(world: World) -> None:
