@@ -245,7 +245,7 @@ def _refused(address: str, mode: str) -> str:
 
 
 def _has_token() -> bool:
-    from ray._raylet import AuthenticationTokenLoader
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
     loader = AuthenticationTokenLoader.instance()
     loader.reset_cache()
@@ -255,7 +255,7 @@ def _has_token() -> bool:
 @contextmanager
 def _authentication(variables: Mapping[str, str | None]) -> Iterator[None]:
     """Have Ray read these variables, which it otherwise reads once in a process; undo it in the end."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     def read_again() -> None:
         Config.initialize("")
