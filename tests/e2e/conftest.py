@@ -41,7 +41,7 @@ class Sweep(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def quick_sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Run the first example as a user would, from an empty folder, with secrets in the environment.
 
     It is the quick ablation: two tickers, four networks, seven baselines.
