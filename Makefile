@@ -62,10 +62,11 @@ cluster: venv  ## bring a cluster up on this machine's namespaces and lose a hos
 
 HOST := 127.0.0.1
 PORT := 5000
+WORKERS := 4
 OTHERS := $(filter-out 127.0.0.1 ::1 localhost,$(HOST))
 ui: venv  ## open the MLflow UI on http://127.0.0.1:5000 (HOST=0.0.0.0 lets others in, with a password)
 	@test -z "$(OTHERS)" || test -n "$$MLFLOW_AUTH_ADMIN_PASSWORD" || test -f basic_auth.db || { echo "got HOST=$(HOST), which others reach, expected a password: set MLFLOW_AUTH_ADMIN_PASSWORD, that of the user admin" >&2; exit 2; }
-	$(if $(OTHERS),MLFLOW_FLASK_SERVER_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex())')) $(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host $(HOST) --port $(PORT) $(if $(OTHERS),--app-name basic-auth)
+	$(if $(OTHERS),MLFLOW_FLASK_SERVER_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex())')) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host $(HOST) --port $(PORT) --workers $(WORKERS) $(if $(OTHERS),--app-name basic-auth)
 
 # A page about several sweeps, and those whose networks it looks into.
 SWEEPS_forecast := ablation probabilistic latent final

@@ -79,6 +79,7 @@ def _server(command: list[str], health: str, folder: Path) -> Iterator[str]:
                 **os.environ,
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six processes that no test asks for
             },
             start_new_session=True,
         )
