@@ -75,7 +75,8 @@ class BackfillCVAEConfig(NetworkConfig):
         forecast without the target (``realistic``).
     quantile_weights
         What the pinball losses of the levels 0.05, 0.5 and 0.95 count for in training; they are
-        divided by their sum. The validation loss under ``realistic`` weighs them alike, so that configs compare.
+        divided by their sum. The validation loss under ``realistic`` weighs them alike, so that configs
+        compare.
     kl_weight
         Weight of the KL divergence, summed over dimensions.
     kl_warmup
