@@ -103,7 +103,7 @@ oldest newest:  ## run the test suite with the oldest, or the newest, releases t
 	rm -rf .venv-$@ && $(PYTHON) -m venv .venv-$@
 	$(if $(OLDEST),$(OLDEST),true) > .venv-$@/constraints
 	.venv-$@/bin/python -m pip install --quiet -c .venv-$@/constraints -e '.[dev]'
-	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest $(ALONGSIDE)
 
 audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those with known holes (asks the index)
 	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps $(foreach lock,requirements.lock clusters/requirements.lock clusters/cuda.lock docs/requirements.lock,-r $(lock))

@@ -19,10 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 import search_spaces
-from farm import __version__
 from farm.base.command_line import PLAIN_WIDTH, run
 from farm.base.errors import UserError, nearest, shown
-from farm.base.origin import DISTRIBUTION
+from farm.base.origin import DISTRIBUTION, VERSION
 from farm.base.search_space import Float, Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
@@ -162,7 +161,7 @@ ExperimentOption = Annotated[
 
 def _say_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"{DISTRIBUTION} {__version__}")
+        typer.echo(f"{DISTRIBUTION} {VERSION}")
         raise typer.Exit
 
 

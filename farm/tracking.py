@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
-from farm import __version__, serving
+from farm import serving
 from farm.base.errors import UserError, of_one_line, shown
 from farm.base.files import write_atomically
-from farm.base.origin import DISTRIBUTION, FORMAT
+from farm.base.origin import DISTRIBUTION, FORMAT, VERSION
 from farm.plan import Plan, Trial
 from farm.runs import (
     PRIMARY_METRIC,
@@ -662,7 +662,7 @@ class Tracking:
                 # Named, since to infer them would load the model in another process. Without what a release
                 # was built for, such as +cpu, which the index does not have.
                 pip_requirements=[
-                    f"{DISTRIBUTION}=={__version__}",
+                    f"{DISTRIBUTION}=={VERSION}",
                     *(f"{name}=={version(name).partition('+')[0]}" for name in _SERVED_BY),
                 ],
             )
