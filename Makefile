@@ -30,7 +30,8 @@ ablation: venv  ## run the LSTM ablation on the bundled prices
 
 # Groups of tests side by side; tests/bounds.py says what is in one. Mypy and the others run beside them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-ALONGSIDE := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+# One process more than cores, since what starts Ray or a server waits much of its time.
+ALONGSIDE := -n $(shell expr $$(nproc 2>/dev/null || echo 1) + 1) --maxprocesses 5 --dist loadscope --no-loadscope-reorder
 test test-all: venv
 	@$(MAKE) --no-print-directory check > .venv/check.log 2>&1 & checks=$$!; \
 	$(PYTEST) $(ALONGSIDE) $(if $(filter test-all,$@),-m ''); tests=$$?; \
