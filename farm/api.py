@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pandas as pd
 
 from farm.base.command_line import EXIT_INTERRUPTED
 from farm.base.errors import UserError
+from farm.base.options import Options, options_of
 from farm.base.search_space import Sweep
 from farm.drive import Runtime, drive
-from farm.plan import Options, parse_setting
 from farm.store import Record, Store
 from farm.sweep import load_sweep, plain_or_terminal, read_source, resolve
 
@@ -50,22 +51,25 @@ class Outcome:
 def run(
     sweep: str | Path | Sweep,
     *,
-    name: str = "sweep",
+    name: str | None = None,
     quick: bool = False,
-    tickers: Sequence[str] | None = None,
+    tickers: Sequence[str] | str | None = None,
     market: str | None = None,
-    peers: Sequence[str] | None = None,
-    data: str | Path | None = None,
+    peers: Sequence[str] | str | None = None,
+    data: str | Path | pd.DataFrame | None = None,
     surface: str | Path | None = None,
+    start: str | date | None = None,
+    end: str | date | None = None,
     seeds: int | None = None,
-    variants: Sequence[str] | None = None,
+    epochs: int | None = None,
+    variants: Sequence[str] | str | None = None,
     settings: Mapping[str, Any] | None = None,
     samples: int | None = None,
     study: str | None = None,
-    samplers: Sequence[str] = (),
-    objectives: Sequence[str] = (),
-    storage: str = "farm_store",
-    tracking_uri: str = "sqlite:///mlflow.db",
+    samplers: Sequence[str] | str | None = None,
+    objectives: Sequence[str] | str | None = None,
+    storage: str | Path = "farm_store",
+    tracking_uri: str | Path = "sqlite:///mlflow.db",
     experiment: str | None = None,
     concurrency: int | None = None,
     address: str | None = None,
@@ -75,23 +79,30 @@ def run(
     """Run a sweep to its verdict; what is in the store already is not run again.
 
     It shows its progress, logs to MLflow and writes ``results/NAME/`` under the working directory, as the
-    command does. The arguments are those of the command line, which ``--help`` explains.
+    command does. The arguments are those of the command line, which ``--help`` explains, with its limits.
+    Names are a list of texts, or one text with commas.
 
     Parameters
     ----------
     sweep
         The name of one of the farm's sweeps, a ``.py`` file that declares one, or the declaration itself.
     name
-        How a declaration is to be called; a named sweep or a file has its own name.
+        How a declaration is to be called, ``"sweep"`` by default; a named sweep or a file has its own name.
     quick
         The small version that the sweep declares.
     tickers, market, peers
         Which assets; None for the sweep's.
-    data, surface
-        Your own panel or surfaces, instead of what is bundled.
-    seeds, variants, settings, samples
-        As ``--seeds``, ``--variants``, ``--set`` (values by dotted or bare key; a text such as
-        ``"1e-4..1e-2"`` is a range) and ``--samples``.
+    data
+        Your own panel instead of the bundled one: a file, or a pandas DataFrame with the same columns.
+    surface
+        A file of your own surfaces.
+    start, end
+        First and last day that is read, both included: ``"2013-01-02"`` or a date; None for the sweep's.
+    seeds, epochs, variants, samples
+        As ``--seeds``, ``--epochs``, ``--variants`` and ``--samples``.
+    settings
+        As ``--set``: values by dotted or bare key. A text such as ``"1e-4..1e-2"`` and a tuple of two numbers
+        are ranges, a list stands for several values.
     study, samplers, objectives
         Of a sweep that searches.
     storage, tracking_uri, experiment, concurrency, address, rerun, checkpoint_every
@@ -114,51 +125,51 @@ def run(
     >>> outcome = farm.run("ablation", quick=True)  # doctest: +SKIP
     >>> outcome.table[["model", "beats", "rmse"]]  # doctest: +SKIP
     """
-    given = {key: value for key, value in locals().items() if key not in ("sweep", "name")}
+    given = {key: value for key, value in locals().items() if key != "sweep"}
+    with options_of("Python"):
+        asked = Options(
+            door="Python", **{key: given[key] for key in given.keys() & Options.model_fields.keys()}
+        )
     if isinstance(sweep, Sweep):
         if study is not None:
-            raise UserError(f"study: got {study!r} beside a declaration, which has no other: leave it out")
-        called, declared = name, sweep
+            raise UserError(f"study=: got {study!r} beside a declaration, which has no other: leave it out")
+        called, declared, what = asked.name or "sweep", sweep, "SWEEP"
     else:
-        called, declared = load_sweep(str(sweep), study)
-    source = read_source(declared, *(None if file is None else Path(file) for file in (data, surface)))
-    asked = Options(
-        tickers=None if tickers is None else tuple(tickers),
-        market=market,
-        peers=None if peers is None else tuple(peers),
-        seeds=seeds,
-        variants=None if variants is None else tuple(variants),
-        settings={key: _value(key, value) for key, value in (settings or {}).items()},
-        samples=samples,
-        quick=quick,
-    )
-    plan, search = resolve(called, declared, source, asked, ",".join(samplers) or None, list(objectives))
-    runtime = Runtime(
-        storage,
-        tracking_uri,
-        concurrency,
-        address,
-        dry_run=False,
-        rerun=rerun,
-        checkpoint_every=checkpoint_every,
-        command=_call(called if isinstance(sweep, Sweep) else str(sweep), given),
-        experiment=experiment,
-    )
+        if name is not None:
+            raise UserError(
+                f"name=: got {name!r} beside {str(sweep)!r}, which has its own name: leave it out"
+            )
+        called, declared = load_sweep(str(sweep), study, "Python")
+        what = repr(str(sweep))
+    with options_of("Python"):
+        runtime = Runtime(
+            storage,  # type: ignore[arg-type]  # a path becomes text
+            tracking_uri,  # type: ignore[arg-type]
+            concurrency,
+            address,
+            dry_run=False,
+            rerun=rerun,
+            checkpoint_every=checkpoint_every,
+            command=_call(what, given),
+            experiment=experiment,
+        )
+    source = read_source(declared, _file("data", data), _file("surface", surface), "Python")
+    plan, search = resolve(called, declared, source, asked)
     driven = drive(plan, search, runtime, plain_or_terminal())
     if driven.code == EXIT_INTERRUPTED or driven.end is None:
         raise KeyboardInterrupt
-    end = driven.end
+    came_to = driven.end
     return Outcome(
         plan.name,
-        end.sentence,
-        end.table,
-        end.predictions,
-        {trial.name: trial.signature for trial in end.trials},
+        came_to.sentence,
+        came_to.table,
+        came_to.predictions,
+        {trial.name: trial.signature for trial in came_to.trials},
         dict(driven.failures),
     )
 
 
-def load(signature: str, storage: str = "farm_store") -> Record:
+def load(signature: str, storage: str | Path = "farm_store") -> Record:
     """Read a finished trial.
 
     Parameters
@@ -178,21 +189,34 @@ def load(signature: str, storage: str = "farm_store") -> Record:
     UserError
         If there is no such trial, or what is there is not whole.
     """
-    record = Store(storage).get(signature)
+    record = Store(str(storage)).get(signature)
     if record is None:
         raise UserError(
-            f"no finished trial {signature!r} in {storage!r}: --dry-run lists the signatures of a sweep"
+            f"no finished trial {signature!r} in {str(storage)!r}: --dry-run lists the signatures of a sweep"
         )
     return record
 
 
-def _value(key: str, value: Any) -> Any:
-    """Read a setting as the command line does if it is text."""
-    return parse_setting(f"{key}={value}")[1] if isinstance(value, str) else value
+def _file(name: str, value: Any) -> Any:
+    """Return a path or, of prices, a table."""
+    if value is None or (name == "data" and isinstance(value, pd.DataFrame)):
+        return value
+    if not isinstance(value, str | Path):
+        expected = "a path, or a pandas DataFrame" if name == "data" else "a path"
+        raise UserError(f"{name}=: got a {type(value).__name__}, expected {expected}")
+    return Path(value)
 
 
 def _call(sweep: str, given: Mapping[str, Any]) -> str:
     """Write down the call, without what is as ever."""
     defaults = run.__kwdefaults__ or {}
-    said = [f"{key}={value!r}" for key, value in given.items() if value != defaults.get(key)]
-    return f"farm.run({', '.join([repr(sweep), *said])})"
+    said = [
+        f"{key}=<DataFrame of {len(value)} rows>"
+        if isinstance(value, pd.DataFrame)
+        else f"{key}={str(value)!r}"
+        if isinstance(value, Path)
+        else f"{key}={value!r}"
+        for key, value in given.items()
+        if value is not defaults.get(key) and repr(value) != repr(defaults.get(key))
+    ]
+    return f"farm.run({', '.join([sweep, *said])})"

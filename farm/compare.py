@@ -17,7 +17,7 @@ from rich.text import Text
 from farm.base.command_line import PLAIN_WIDTH
 from farm.base.command_line import run as run_command
 from farm.base.errors import UserError
-from farm.sweep import load_sweep, read_source
+from farm.sweep import StorageOption, load_sweep, read_source
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
     import pandas as pd
@@ -66,7 +66,7 @@ def compare(
     data: Annotated[
         Path | None, typer.Option(help="The panel that the sweeps read.", show_default="the bundled panel")
     ] = None,
-    storage: Annotated[str, typer.Option(help="Where results are kept by signature.")] = "farm_store",
+    storage: StorageOption = "farm_store",
 ) -> None:
     """Put two sweeps or runs side by side: errors, a paired test for each row, what differs in config.
 
@@ -121,7 +121,8 @@ def read_side(name: str, store: Store, quick: bool = False, data: Path | None = 
         place = str(study.get("ticker", study["name"]))
         row = str(record.config["model"]["name"])
         return Side(name, {(row, place, record.config["seed"]): record}, {row: 1})
-    from farm.plan import Options, make_plan
+    from farm.base.options import Options
+    from farm.plan import make_plan
 
     known, declared = load_sweep(name)
     source = read_source(declared, data if declared.replicate != "surfaces" else None)

@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pydantic.dataclasses import dataclass as checked
 from rich.console import Console
+from rich.markup import escape
 
 from farm import serving
 from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, optional, tell_missing
 from farm.base.errors import UserError, without_credentials
+from farm.base.options import Concurrency, Place, Seconds
 from farm.data.panel import Panel
 from farm.plan import Plan, Trial
 from farm.report.dry_run import show_plan, show_search
@@ -54,7 +57,7 @@ RESULTS = "results"  # folder, below that of the sweep
 PAGE = "report.html"
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config={"strict": True, "arbitrary_types_allowed": True})
 class Runtime:
     """Where and how a sweep runs; outside every signature.
 
@@ -62,13 +65,13 @@ class Runtime:
     stay what they were. Places are as they were typed; what is opened are the properties.
     """
 
-    storage: str
-    tracking_uri: str
-    concurrency: int | None
+    storage: Place
+    tracking_uri: Place
+    concurrency: Concurrency | None
     address: str | None
     dry_run: bool
     rerun: bool
-    checkpoint_every: float
+    checkpoint_every: Seconds
     command: str  # that repeats the sweep; it is told and logged, so passwords are blotted out
     report_only: bool = False  # tell what is in the store, and run nothing
     experiment: str | None = None  # of MLflow; None for one named like the sweep
@@ -168,7 +171,9 @@ def _drive(
 ) -> Driven:
     """Run, tell and log a sweep."""
     plan = driver.plan
-    console.print(f"[bold]{plan.name}[/bold]: {plan.sweep.question}", highlight=False)
+    console.print(f"[bold]{plan.name}[/bold]: {escape(plan.sweep.question)}", highlight=False)
+    for note in plan.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     done = driver.execute() if search is None else driver.search(search)
     if not done:  # Ctrl-C: Tune ends what is running and returns
         console.print(

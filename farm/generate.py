@@ -262,8 +262,8 @@ def restore(store: Store, signature: str, surface: Path | None = None) -> Taught
     if (found := config.signature(surfaces)) != signature:
         raise UserError(
             f"run {signature} has read other surfaces than {surfaces.source} (with these it would be"
-            f" {found}), or an older version of the farm wrote it: give its own file with --surface, or run"
-            " its sweep again"
+            f" {found}), or an older version of the farm wrote it: give its own file with --surface (of a run"
+            " with a first or last day, a file of those days), or run its sweep again"
         )
     data = config.study.dataset(surfaces)
     train, test = data.train, data.open_test()

@@ -12,11 +12,13 @@ from farm.base.command_line import run
 from farm.base.errors import UserError
 from farm.sweep import (
     DataOption,
+    EndOption,
     EpochsOption,
     MarketOption,
     QuickOption,
     SeedsOption,
     SettingsOption,
+    StartOption,
     StorageOption,
     StudyOption,
     TickersOption,
@@ -53,6 +55,8 @@ def latent_space(
     tickers: TickersOption = None,
     market: MarketOption = None,
     data: DataOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
     seeds: SeedsOption = None,
     epochs: EpochsOption = None,
     variants: VariantsOption = None,
@@ -73,7 +77,18 @@ def latent_space(
     declared_name, declared = load_sweep(name, study)
     if declared.replicate == "surfaces":
         raise UserError(f"sweep {declared_name}: reads surfaces, expected one of prices, such as ablation")
-    asked = ask(tickers, market, None, seeds, epochs, variants, settings, None, quick)
+    asked = ask(
+        quick=quick,
+        tickers=tickers,
+        market=market,
+        start=start,
+        end=end,
+        seeds=seeds,
+        epochs=epochs,
+        variants=variants,
+        settings=settings,
+        study=study,
+    )
     plan = make_plan(declared_name, declared, read_source(declared, data), asked)
     console = plain_or_terminal()
     found = all_states(plan, Store(storage))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from farm.base.config import Config, canonical_json
-from farm.base.errors import UserError, nearest, shown
+from farm.base.errors import UserError, nearest
 from farm.base.model import MODELS
+from farm.base.options import Options as Options
+from farm.base.options import once
+from farm.base.options import parse_setting as parse_setting
 from farm.base.search_space import Choice, Float, Int, Range, Sweep, Variant
 from farm.base.types import Inputs
 from farm.data.panel import Panel
@@ -35,20 +37,6 @@ _NOT_SET = {
     "seed",
 }
 WHOLE_PANEL = "all"  # stands for the ticker where a study reads all of them together
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user asks for beside the sweep file; None leaves the sweep's own value."""
-
-    tickers: tuple[str, ...] | None = None
-    market: str | None = None
-    peers: tuple[str, ...] | None = None
-    seeds: int | None = None
-    variants: tuple[str, ...] | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted or bare key
-    samples: int | None = None
-    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class Plan:
     """Every trial of a sweep, baselines first, with the data they read.
 
     What a search has `tried` beside is no row of the table; it counts where a p-value accounts for all
-    that was tried.
+    that was tried. `notes` say what is run of a user's own data, where the sweep declares something else.
     """
 
     name: str
@@ -83,6 +71,7 @@ class Plan:
     trials: tuple[Trial, ...]
     source: Source
     tried: tuple[Trial, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def signature(self) -> str:
@@ -105,7 +94,8 @@ def make_plan(name: str, sweep: Sweep, source: Source, options: Options) -> Plan
     source
         The whole panel or record of surfaces; the plan keeps what its trials read.
     options
-        What the user asks for beside.
+        What the user asks for beside. Of a sweep that searches, ranges and the number of samples are the
+        search's, and its rows have fixed values alone.
 
     Returns
     -------
@@ -120,12 +110,13 @@ def make_plan(name: str, sweep: Sweep, source: Source, options: Options) -> Plan
     """
     common = {**sweep.common, **{k: v for k, v in sweep.quick.items() if "." in k and options.quick}}
     quick = sweep.quick if options.quick else {}
-    replicates, source = _replicates(sweep, source, options)
+    replicates, source, notes = _replicates(sweep, source, options)
     seeds = options.seeds or quick.get("seeds", sweep.seeds)
-    variants = _chosen(sweep.variants, options.variants)
     rows: list[tuple[Role, Variant]] = [("baseline", row) for row in sweep.baselines]
-    rows += [("variant", row) for row in variants]
-    rows = _with_settings(rows, common | next(iter(replicates.values())), options, sweep.ranges)
+    rows += [("variant", row) for row in _chosen(sweep.variants, options.variants)]
+    shared = common | next(iter(replicates.values()))
+    _check_ranges(sweep, shared)
+    rows = _with_settings(rows, shared, options, sweep)
     trials = []
     for role, row in rows:
         for ticker, told in replicates.items():
@@ -134,47 +125,107 @@ def make_plan(name: str, sweep: Sweep, source: Source, options: Options) -> Plan
                 config = base if seed == 0 else base.model_copy(update={"seed": seed})
                 trials.append(Trial(row.name, role, ticker, config, config.signature(source)))
     _check(trials, source)
-    return Plan(name, sweep, tuple(trials), source)
+    return Plan(name, sweep, tuple(trials), source, notes=notes)
 
 
-def _replicates(sweep: Sweep, source: Source, options: Options) -> tuple[dict[str, dict[str, Any]], Source]:
-    """Name the replicates, with what the study is told of each, and cut the source to what is read."""
+def _replicates(
+    sweep: Sweep, source: Source, options: Options
+) -> tuple[dict[str, dict[str, Any]], Source, tuple[str, ...]]:
+    """Name the replicates, with what the study reads of each, cut the source to it, and note what is cut."""
     if sweep.replicate == "surfaces":
         for option in ("tickers", "market", "peers"):
             if getattr(options, option) is not None:
-                raise UserError(f"--{option}: this sweep reads surfaces: give --surface FILE, or nothing")
+                raise UserError(
+                    f"{options.spell(option)}: this sweep reads surfaces: give"
+                    f" {options.spell('surface')} FILE, or nothing"
+                )
         assert isinstance(source, Surfaces)  # what `farm.sweep` reads for such a sweep
-        return {source.source: {}}, source
+        first, last, notes = _days(sweep, source.source, source.source != "simulated", options)
+        cut = source.select(first, last)
+        return {source.source: {}}, cut, notes
     assert isinstance(source, Panel)
-    beside, companions = _companions(sweep, options)
     own_panel = source.source != "bundled"
-    quick = sweep.quick if options.quick else {}
-    wanted = options.tickers or (None if own_panel else quick.get("tickers", sweep.tickers))
-    tickers = wanted or tuple(ticker for ticker in source.bars if ticker not in companions)
+    beside, companions = _companions(sweep, options)
+    first, last, notes = _days(sweep, source.source, own_panel, options)
+    tickers = options.tickers
+    if tickers is None:
+        tickers, note = _declared_tickers(sweep, source, companions, own_panel, options)
+        notes = (*note, *notes)
     for ticker in tickers:
         if ticker in companions:
-            what = "the market itself" if sweep.market else "one of the peers"
+            what, other = ("the market itself", "market") if sweep.market else ("one of the peers", "peers")
             raise UserError(
-                f"ticker {ticker!r} is {what}: leave it out of --tickers or choose"
-                f" {'another --market' if sweep.market else 'other --peers'}"
+                f"ticker {ticker!r} is {what}: leave it out of {options.spell('tickers')} or choose"
+                f" {'another' if sweep.market else 'other'} {options.spell(other)}"
             )
-    source = source.select(
-        (*tickers, *companions), *((None, None) if own_panel else (sweep.start, sweep.end))
-    )
+    source = source.select((*tickers, *companions), first, last)
     if sweep.replicate == "panel":
-        return {WHOLE_PANEL: {**beside, "study.assets": tickers}}, source
-    return {ticker: {**beside, "study.ticker": ticker} for ticker in tickers}, source
+        return {WHOLE_PANEL: {**beside, "study.assets": tickers}}, source, notes
+    return {ticker: {**beside, "study.ticker": ticker} for ticker in tickers}, source, notes
+
+
+def _declared_tickers(
+    sweep: Sweep, source: Panel, companions: tuple[str, ...], own_panel: bool, options: Options
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the tickers that a sweep declares, or all of a user's panel that lacks one; and what to say."""
+    declared: tuple[str, ...] = (sweep.quick if options.quick else {}).get("tickers", sweep.tickers)
+    there = tuple(ticker for ticker in source.bars if ticker not in companions)
+    lacking = [ticker for ticker in declared if ticker not in source.bars]
+    if not own_panel or (not lacking and set(there) == set(declared)):
+        return declared, ()
+    if not lacking:
+        return declared, (
+            f"tickers: the {len(declared)} that the sweep declares, of {len(there)} in {source.source}:"
+            f" {options.spell('tickers')} chooses others",
+        )
+    some = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+    return there, (
+        f"tickers: all {len(there)} of {source.source}, which lacks {some} of those that the sweep declares:"
+        f" {options.spell('tickers')} chooses some",
+    )
+
+
+def _days(
+    sweep: Sweep, source: str, own: bool, options: Options
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """Return the first and the last day to read, and a line where a user's own data meets declared days."""
+    bounds = [(sweep.start, sweep.end)] + ([] if own else [sweep.panel_days])
+    firsts, lasts = ([day for day in days if day is not None] for days in zip(*bounds, strict=True))
+    first = options.start or max(firsts, default=None)
+    last = options.end or min(lasts, default=None)
+    if first is not None and last is not None and first > last:
+        raise UserError(
+            f"got {first} as the first day and {last} as the last one, expected them in order: correct"
+            f" {options.spell('start')} or {options.spell('end')}"
+        )
+    if not own or (options.start is not None and options.end is not None):
+        return first, last, ()
+    change = f"{options.spell('start')} and {options.spell('end')} choose others"
+    if sweep.start is not None or sweep.end is not None:
+        span = f"from {first or 'the first'} to {last or 'the last'}"
+        return first, last, (f"days: {span}, as the sweep declares, of {source}: {change}",)
+    if any(sweep.panel_days) and options.start is None and options.end is None:
+        span = f"{sweep.panel_days[0] or 'the first'} to {sweep.panel_days[1] or 'the last'}"
+        note = f"days: all of {source}, since {span} are those of the bundled table: {change}"
+        return first, last, (note,)
+    return first, last, ()
 
 
 def _companions(sweep: Sweep, options: Options) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give what the study is told of the assets beside each ticker, and their names."""
     if sweep.market is not None:
         if options.peers is not None:
-            raise UserError("--peers: this sweep reads a market, not peers: give --market instead")
+            raise UserError(
+                f"{options.spell('peers')}: this sweep reads a market, not peers: give"
+                f" {options.spell('market')} instead"
+            )
         market = options.market or sweep.market
         return {"study.market": market}, (market,)
     if options.market is not None:
-        raise UserError("--market: this sweep reads peers, not a market: give --peers instead")
+        raise UserError(
+            f"{options.spell('market')}: this sweep reads peers, not a market: give {options.spell('peers')}"
+            " instead"
+        )
     peers = options.peers or sweep.peers
     return {"study.peers": peers}, peers
 
@@ -220,50 +271,102 @@ def keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", info
 
 
+def _check_ranges(sweep: Sweep, common: Mapping[str, Any]) -> None:
+    """Refuse a declared range that no variant has a key for, or whose ends a variant does not take."""
+    for key, space in sweep.ranges.items():
+        ends = space.options if isinstance(space, Choice) else (space.low, space.high)
+        known: set[str] = set()
+        for row in sweep.variants:
+            values = {**common, **row.values}
+            fields = dict(keys(_trial_config(values, f"variant {row.name}")))
+            known |= fields.keys()
+            if key in fields:
+                for end in ends:
+                    _trial_config({**values, key: end}, f"range of {key}: variant {row.name}")
+        if key not in known:
+            raise UserError(f"sweep {sweep.title!r}: ranges: unknown key {key!r}: {nearest(key, known)}")
+
+
 def _with_settings(
-    rows: list[tuple[Role, Variant]],
-    common: Mapping[str, Any],
-    options: Options,
-    declared: Mapping[str, Range],
+    rows: list[tuple[Role, Variant]], common: Mapping[str, Any], options: Options, sweep: Sweep
 ) -> list[tuple[Role, Variant]]:
-    """Apply ``--set`` to every row that has the key, and draw ``--samples`` from the ranges."""
+    """Apply the settings to every row that has the key, and draw ``--samples`` from the ranges.
+
+    What is typed for a key is what it has: a value takes its range away.
+    """
     fields = {
         row.name: dict(keys(_trial_config({**common, **row.values}, f"{role} {row.name}")))
         for role, row in rows
     }
     everything = {key: info for known in fields.values() for key, info in known.items()}
+    ranges: dict[str, Range] = dict(sweep.ranges)
+    searched = () if sweep.search is None else sweep.search.ranges
+    samples = options.samples if sweep.search is None else None
     fixed: dict[str, Any] = {}
-    ranges: dict[str, Range] = dict(declared)
-    asked_ranges: list[str] = []
-    for asked, value in options.settings.items():
-        key = full_key(asked, everything)
+    asked_ranges: dict[str, str] = {}
+    for key, (what, value) in typed(options.chosen, {*everything, *searched}, options.spell).items():
         if isinstance(value, Float | Choice):
-            asked_ranges.append(key)
-            ranges[key] = narrowed(key, value, everything[key])
-        else:
+            if sweep.search is None:
+                asked_ranges[key] = what
+                ranges[key] = narrowed(what, key, value, everything[key])
+        elif key in everything:
             fixed[key] = value
-    if options.samples is None and asked_ranges:
-        raise UserError(f"--set {asked_ranges[0]} is a range: say how many configs to draw with --samples N")
-    if options.samples is not None and not ranges:
+            ranges.pop(key, None)
+    if samples is None and asked_ranges:
         raise UserError(
-            "--samples: this sweep declares no ranges to draw from:"
-            " give one, such as --set training.learning_rate=1e-4..1e-2"
+            f"{next(iter(asked_ranges.values()))} is a range: say how many configs to draw with"
+            f" {options.spell('samples')}"
+        )
+    drawn = {
+        row.name: {k: r for k, r in ranges.items() if k in fields[row.name]}
+        for role, row in rows
+        if role == "variant"
+    }
+    for key, what in asked_ranges.items():
+        if not any(key in spaces for spaces in drawn.values()):
+            raise UserError(f"{what}: no variant has this key, and baselines draw nothing: give one value")
+    if samples is not None and not any(drawn.values()):
+        lacking = (
+            "the settings fix every key that has a range, so nothing is left to draw: leave one of them out,"
+            if sweep.ranges.keys() & fixed.keys()
+            else "this sweep declares no ranges to draw from: leave it out,"
+        )
+        raise UserError(
+            f"{options.spell('samples')}: {lacking} or set a range, such as"
+            f" {options.spell('settings', 'training.learning_rate')} to 1e-4..1e-2"
         )
     out: list[tuple[Role, Variant]] = []
     for role, row in rows:
         values = {**row.values, **{k: v for k, v in fixed.items() if k in fields[row.name]}}
-        drawn = {k: r for k, r in ranges.items() if k in fields[row.name] and role == "variant"}
-        if options.samples is None or not drawn:
+        spaces = drawn.get(row.name) if role == "variant" else None
+        if samples is None or not spaces:
             out.append((role, Variant(name=row.name, values=values)))
             continue
-        for i in range(options.samples):
-            sample = {key: _draw(key, space, i) for key, space in drawn.items()}
+        for i in range(samples):
+            sample = {key: _draw(key, space, i) for key, space in spaces.items()}
             out.append((role, Variant(name=f"{row.name} sample {i + 1}", values={**values, **sample})))
     return out
 
 
-def full_key(asked: str, known: Collection[str]) -> str:
-    """Give the dotted key that ``--set`` means by a full key or by the end of one.
+def typed(
+    settings: Mapping[str, Any], known: Collection[str], spell: Callable[[str, str], str]
+) -> dict[str, tuple[str, Any]]:
+    """Return how each setting is written and its value, by full key.
+
+    Raises
+    ------
+    UserError
+        If a key is unknown or stands for several, or two settings are of one key.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for asked, value in settings.items():
+        what = spell("settings", asked)
+        once(found, full_key(asked, known, what), what, value)
+    return found
+
+
+def full_key(asked: str, known: Collection[str], what: str = "--set") -> str:
+    """Give the dotted key that a setting means by a full key or by the end of one.
 
     Raises
     ------
@@ -277,27 +380,26 @@ def full_key(asked: str, known: Collection[str]) -> str:
         problem = (
             f"stands for {' and '.join(matches)}; give one of them" if matches else nearest(asked, known)
         )
-        raise UserError(f"--set: {'ambiguous' if matches else 'unknown'} key {asked!r}: {problem}")
+        raise UserError(f"{what}: {'ambiguous' if matches else 'unknown'} key {asked!r}: {problem}")
     return matches[0]
 
 
-def narrowed(key: str, asked: Float | Choice, info: Any) -> Range:
+def narrowed(what: str, key: str, asked: Float | Choice, info: Any) -> Range:
     """Hold a user's range to the one that the field declares, and take its scale."""
     declared = next((m for m in info.metadata if isinstance(m, Float)), None)
     if key.startswith("study."):
         raise UserError(
-            f"--set {key}: a study's keys decide the test days, so they cannot be drawn: give one value"
+            f"{what}: a study's keys decide the test days, so they cannot be drawn: give one value"
         )
     if declared is None or isinstance(asked, Choice):
-        raise UserError(f"--set {key}: this field has no range to draw from: give one value")
+        raise UserError(f"{what}: this field has no range to draw from: give one value")
     if asked.low < declared.low or asked.high > declared.high:
         raise UserError(
-            f"--set {key}: got {asked.low}..{asked.high},"
-            f" expected a range within {declared.low}..{declared.high}"
+            f"{what}: got {asked.low}..{asked.high}, expected a range within {declared.low}..{declared.high}"
         )
     if isinstance(declared, Int):
         if asked.low != int(asked.low) or asked.high != int(asked.high):
-            raise UserError(f"--set {key}: got {asked.low}..{asked.high}, expected whole numbers")
+            raise UserError(f"{what}: got {asked.low}..{asked.high}, expected whole numbers")
         return Int(int(asked.low), int(asked.high), declared.log)
     return Float(asked.low, asked.high, declared.log and asked.low > 0)
 
@@ -339,32 +441,3 @@ def _check(trials: Sequence[Trial], source: Source) -> None:
         if model not in built:
             config.model.build(inputs[study])
             built.add(model)
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Read one ``--set key=value``: a number, true/false, a JSON list, a range ``low..high`` or text.
-
-    Raises
-    ------
-    UserError
-        If there is no ``=``, or a range is upside down or endless.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip() or not value.strip():
-        raise UserError(f"--set {text!r}: expected key=value, such as --set hidden_size=32")
-    key, value = key.strip(), value.strip()
-    low, dots, high = value.partition("..")
-    if dots:
-        try:
-            ends = float(low), float(high)
-            if not all(map(math.isfinite, ends)):
-                raise ValueError
-            return key, Float(*ends)
-        except ValueError:
-            raise UserError(
-                f"--set {shown(key)}: got {shown(value)}, expected a range of numbers such as 1e-4..1e-2"
-            ) from None
-    try:
-        return key, json.loads(value)
-    except (ValueError, RecursionError):  # the latter: a thousand brackets
-        return key, value

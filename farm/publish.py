@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from farm.base.command_line import run
+from farm.base.options import options_of
 from farm.sweep import (
     DataOption,
+    EndOption,
     EpochsOption,
     ExperimentOption,
     MarketOption,
@@ -21,6 +23,7 @@ from farm.sweep import (
     SamplesOption,
     SeedsOption,
     SettingsOption,
+    StartOption,
     StorageOption,
     StudyOption,
     SurfaceOption,
@@ -28,7 +31,7 @@ from farm.sweep import (
     TrackingOption,
     VariantsOption,
     ask,
-    start,
+    go,
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -46,6 +49,8 @@ def report(
     peers: PeersOption = None,
     data: DataOption = None,
     surface: SurfaceOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
     seeds: SeedsOption = None,
     epochs: EpochsOption = None,
     variants: VariantsOption = None,
@@ -64,13 +69,38 @@ def report(
     """
     from farm.drive import Runtime
 
-    asked = ask(tickers, market, peers, seeds, epochs, variants, settings, samples, quick)
+    asked = ask(
+        quick=quick,
+        tickers=tickers,
+        market=market,
+        peers=peers,
+        start=start,
+        end=end,
+        seeds=seeds,
+        epochs=epochs,
+        variants=variants,
+        settings=settings,
+        samples=samples,
+        study=study,
+        sampler=sampler,
+        objective=objective,
+    )
     # Every option of this command is one of the sweep's.
     command = shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]])
-    runtime = Runtime(
-        storage, tracking_uri, None, None, False, False, 0.0, command, report_only=True, experiment=experiment
-    )
-    raise typer.Exit(start(name, study, asked, data, surface, sampler, objective, runtime))
+    with options_of("command line"):
+        runtime = Runtime(
+            storage,
+            tracking_uri,
+            None,
+            None,
+            False,
+            False,
+            0.0,
+            command,
+            report_only=True,
+            experiment=experiment,
+        )
+    raise typer.Exit(go(name, asked, data, surface, runtime))
 
 
 def main() -> None:

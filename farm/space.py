@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from farm.base.config import canonical_json
 from farm.base.errors import UserError, nearest, one_line
 from farm.base.model import MODELS
+from farm.base.options import Door, spelled
 from farm.base.search_space import Choice, Float, Int, Range, Search, When
 from farm.evaluation.metric import METRICS
 from farm.experiment import TrialConfig
-from farm.plan import Plan, Trial, full_key, keys, narrowed
+from farm.plan import Plan, Trial, keys, narrowed, typed
 from farm.studies.study import Source
 
 Direction = Literal["min", "max", "optimum"]
@@ -303,6 +304,7 @@ def make_search(
     samplers: Sequence[str] = (),
     samples: int | None = None,
     quick: bool = False,
+    door: Door = "command line",
 ) -> SearchPlan:
     """Resolve a sweep's search with what the user asks for beside; see `farm.base.search_space.Search`.
 
@@ -325,7 +327,7 @@ def make_search(
     stopped_on = parse_objective(search.stopped_on) if search.stopped_on else None
     return SearchPlan(
         search.variant,
-        make_space(plan, settings),
+        make_space(plan, settings, door),
         wanted,
         tuple(samplers) or search.samplers,
         samples or small.get("samples", search.samples),
@@ -345,7 +347,7 @@ def with_rows(plan: Plan, space: Space, rows: Mapping[str, Mapping[str, Any]], s
     return replace(plan, trials=(*plan.trials, *more))
 
 
-def make_space(plan: Plan, settings: Mapping[str, Any]) -> Space:
+def make_space(plan: Plan, settings: Mapping[str, Any], door: Door = "command line") -> Space:
     """Make the space that a sweep's search declares, narrowed by the user.
 
     Parameters
@@ -354,6 +356,8 @@ def make_space(plan: Plan, settings: Mapping[str, Any]) -> Space:
         The sweep; it has a search.
     settings
         What ``--set`` asks for: a range narrows one of the search, or adds one; a value fixes a key.
+    door
+        Where they were asked, for messages.
 
     Raises
     ------
@@ -365,22 +369,32 @@ def make_space(plan: Plan, settings: Mapping[str, Any]) -> Space:
     assert search is not None
     bases = {t.ticker: t.config for t in plan.trials if t.row == search.variant and t.config.seed == 0}
     if not bases:
-        raise UserError(f"the search sets out from {search.variant!r}: leave it in --variants")
+        raise UserError(
+            f"the search sets out from {search.variant!r}: leave it in {spelled(door, 'variants')}"
+        )
     known = dict(keys(next(iter(bases.values()))))
     parameters = {parameter.key: parameter for parameter in _parameters(search)}
-    for asked, value in settings.items():
-        name = full_key(asked, {**parameters, **known})
+    asked = typed(settings, {*parameters, *known}, lambda name, key: spelled(door, name, key))
+    astray = ""
+    for name, (what, value) in asked.items():
         if isinstance(value, Float):
             old = parameters.get(name)
-            asked_range = narrowed(name, value, known[name]) if name in known else value
+            asked_range = narrowed(what, name, value, known[name]) if name in known else value
             if isinstance(asked_range, Float) and old is not None and isinstance(old.range, Float):
                 log = old.range.log and asked_range.low > 0
                 asked_range = type(asked_range)(asked_range.low, asked_range.high, log)
             parameters[name] = Parameter(name, asked_range, None if old is None else old.given)
         else:
+            if name not in known or (name.startswith("model.") and "model.name" in parameters):
+                astray = astray or f"{what}: {name}"
             parameters.pop(name, None)
     if not parameters:
-        raise UserError("--set fixes every key of the search: leave one of them to search")
+        raise UserError("what is set fixes every key of the search: leave one of them to search")
+    if astray:
+        raise UserError(
+            f"{astray} is not of every config that is searched, so one value does not reach them all: set a"
+            " range, or leave it out"
+        )
     return Space(bases, tuple(parameters.values()), plan.source)
 
 

@@ -6,41 +6,34 @@ import contextlib
 import importlib
 import os
 import pkgutil
-import re
 import runpy
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import search_spaces
 from farm.base.command_line import PLAIN_WIDTH, run
 from farm.base.errors import UserError, nearest, shown
+from farm.base.options import Door, Options, check_name, options_of, parse_settings, spelled
 from farm.base.origin import DISTRIBUTION, VERSION
-from farm.base.search_space import Float, Sweep
+from farm.base.search_space import Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
+    import pandas as pd
+
     from farm.drive import Runtime
-    from farm.plan import Options, Plan
+    from farm.plan import Plan
     from farm.space import SearchPlan
     from farm.studies.study import Source
 
 ALL = "all"  # stands for every sweep of search_spaces/
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise UserError(f"got an empty list {text!r}, expected names separated by commas")
-    return names
 
 
 # Options of every command that reads the trials of a sweep.
@@ -59,7 +52,7 @@ TickersOption = Annotated[
         "--tickers",
         "--target",
         help="Tickers to run, separated by commas: the assets whose return is forecast or filled in.",
-        show_default="the sweep's; all of --data",
+        show_default="the sweep's; all of --data where that lacks one",
     ),
 ]
 MarketOption = Annotated[
@@ -87,15 +80,25 @@ SurfaceOption = Annotated[
         show_default="the simulated ones",
     ),
 ]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DAY",
+        help="First day that is read, YYYY-MM-DD, of prices or surfaces, bundled or your own.",
+        show_default="the sweep's",
+    ),
+]
+EndOption = Annotated[
+    str | None,
+    typer.Option(metavar="DAY", help="Last day that is read, YYYY-MM-DD.", show_default="the sweep's"),
+]
 SeedsOption = Annotated[
     int | None,
-    typer.Option(min=1, max=10_000, help="Seeds of each variant: 0, 1, ...", show_default="the sweep's"),
+    typer.Option(help="Seeds of each variant: 0, 1, ...", show_default="the sweep's"),
 ]
 EpochsOption = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        max=100_000,
         help="Most epochs of a network; the same as --set training.epochs=N.",
         show_default="the sweep's",
     ),
@@ -110,15 +113,14 @@ SettingsOption = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Set any config field, wherever it applies: --set hidden_size=32. Repeatable."
-        " A range, --set training.learning_rate=1e-4..1e-2, goes with --samples.",
+        " A range, --set training.learning_rate=1e-4..1e-2, goes with --samples; a value fixes a key that"
+        " the sweep has a range for.",
         show_default=False,
     ),
 ]
 SamplesOption = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        max=100_000,
         help="Draw this many configs of each variant from the sweep's ranges and those of --set;"
         " each is a row of its own. Of a search: configs that each sampler tries, in all.",
         show_default="none; the search's",
@@ -177,6 +179,8 @@ def sweep(
     peers: PeersOption = None,
     data: DataOption = None,
     surface: SurfaceOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
     seeds: SeedsOption = None,
     epochs: EpochsOption = None,
     variants: VariantsOption = None,
@@ -186,7 +190,7 @@ def sweep(
     sampler: SamplerOption = None,
     objective: ObjectiveOption = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Most trials at a time.", show_default="one a core")
+        int | None, typer.Option(help="Most trials at a time.", show_default="one a core")
     ] = None,
     storage: StorageOption = "farm_store",
     tracking_uri: TrackingOption = "sqlite:///mlflow.db",
@@ -207,7 +211,6 @@ def sweep(
     checkpoint_every: Annotated[
         float,
         typer.Option(
-            min=0.0,
             help="Seconds between two checkpoints of a trial or phase, which is what a crash costs at most.",
         ),
     ] = 30.0,
@@ -227,20 +230,35 @@ def sweep(
         return
     from farm.drive import Runtime
 
-    asked = ask(tickers, market, peers, seeds, epochs, variants, settings, samples, quick)
-    command = shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]])
-    runtime = Runtime(
-        storage,
-        tracking_uri,
-        concurrency,
-        address,
-        dry_run,
-        rerun,
-        checkpoint_every,
-        command=command,
-        experiment=experiment,
+    asked = ask(
+        quick=quick,
+        tickers=tickers,
+        market=market,
+        peers=peers,
+        start=start,
+        end=end,
+        seeds=seeds,
+        epochs=epochs,
+        variants=variants,
+        settings=settings,
+        samples=samples,
+        study=study,
+        sampler=sampler,
+        objective=objective,
     )
-    raise typer.Exit(start(name, study, asked, data, surface, sampler, objective, runtime))
+    with options_of("command line"):
+        runtime = Runtime(
+            storage,
+            tracking_uri,
+            concurrency,
+            address,
+            dry_run,
+            rerun,
+            checkpoint_every,
+            command=shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]]),
+            experiment=experiment,
+        )
+    raise typer.Exit(go(name, asked, data, surface, runtime))
 
 
 def plain_or_terminal() -> Console:
@@ -250,55 +268,32 @@ def plain_or_terminal() -> Console:
 
 
 def ask(
-    tickers: str | None,
-    market: str | None,
-    peers: str | None,
-    seeds: int | None,
-    epochs: int | None,
-    variants: str | None,
+    *,
     settings: list[str] | None,
-    samples: int | None,
-    quick: bool,
+    sampler: str | None = None,
+    objective: list[str] | None = None,
+    **options: Any,
 ) -> Options:
-    """Read the options that decide which trials a sweep has."""
-    from farm.plan import Options, parse_setting
-
-    chosen = dict(parse_setting(text) for text in settings or ())
-    if epochs is not None:
-        chosen["training.epochs"] = epochs
-    return Options(_names(tickers), market, _names(peers), seeds, _names(variants), chosen, samples, quick)
+    """Read the options of a command that decide which trials a sweep has; see `farm.base.options.Options`."""
+    values = {"samplers": sampler, "objectives": objective or None, **options}
+    with options_of("command line"):
+        return Options(door="command line", settings=parse_settings(settings or ()), **values)
 
 
-def start(
-    name: str,
-    study: str | None,
-    asked: Options,
-    data: Path | None,
-    surface: Path | None,
-    sampler: str | None,
-    objective: list[str] | None,
-    runtime: Runtime,
-) -> int:
+def go(name: str, asked: Options, data: Path | None, surface: Path | None, runtime: Runtime) -> int:
     """Resolve a sweep and drive it to its verdict; see `farm.drive.drive`."""
     from farm.drive import drive
 
     console = plain_or_terminal()
     if name == ALL:
-        return _start_all(asked, (study, data, surface, sampler, objective), runtime, console)
-    declared_name, declared = load_sweep(name, study)
+        return _start_all(asked, (data, surface), runtime, console)
+    declared_name, declared = load_sweep(name, asked.study)
     source = read_source(declared, data, surface)
-    plan, search = resolve(declared_name, declared, source, asked, sampler, objective)
+    plan, search = resolve(declared_name, declared, source, asked)
     return drive(plan, search, runtime, console).code
 
 
-def resolve(
-    name: str,
-    declared: Sweep,
-    source: Source,
-    asked: Options,
-    sampler: str | None = None,
-    objective: list[str] | None = None,
-) -> tuple[Plan, SearchPlan | None]:
+def resolve(name: str, declared: Sweep, source: Source, asked: Options) -> tuple[Plan, SearchPlan | None]:
     """Resolve a sweep into its rows and, if it has one, its search.
 
     Raises
@@ -310,20 +305,22 @@ def resolve(
     from farm.space import make_search
 
     if declared.search is None:
-        for option, given in (("--sampler", sampler), ("--objective", objective)):
-            if given:
-                raise UserError(f"{option}: this sweep searches for nothing: leave it out, or run weights")
-        return make_plan(name, declared, source, asked), None
-    # Ranges and the number of configs are the search's; its rows have fixed values alone.
-    fixed = {key: value for key, value in asked.settings.items() if not isinstance(value, Float)}
-    plan = make_plan(name, declared, source, replace(asked, settings=fixed, samples=None))
+        for option in ("samplers", "objectives"):
+            if getattr(asked, option) is not None:
+                raise UserError(
+                    f"{asked.spell(option)}: this sweep searches for nothing: leave it out, or run weights"
+                )
+    plan = make_plan(name, declared, source, asked)
+    if declared.search is None:
+        return plan, None
     search = make_search(
         plan,
-        asked.settings,
-        objectives=objective or (),
-        samplers=_names(sampler) or (),
+        asked.chosen,
+        objectives=asked.objectives or (),
+        samplers=tuple(dict.fromkeys(asked.samplers or ())),
         samples=asked.samples,
         quick=asked.quick,
+        door=asked.door,
     )
     return plan, search
 
@@ -331,9 +328,8 @@ def resolve(
 def _start_all(asked: Options, others: tuple[Any, ...], runtime: Runtime, console: Console) -> int:
     """Resolve every sweep and drive them as one; a sweep that cannot be resolved is told, not fatal."""
     from farm.drive_all import drive_all
-    from farm.plan import Options
 
-    if asked != Options(quick=asked.quick) or any(others):
+    if asked != Options(door=asked.door, quick=asked.quick) or any(others):
         raise UserError(
             f"{ALL} runs every sweep as it is declared: of the options that decide trials, only --quick goes"
             " with it; leave the others out, or name one sweep"
@@ -352,25 +348,34 @@ def _start_all(asked: Options, others: tuple[Any, ...], runtime: Runtime, consol
     return drive_all(resolved, left_out, runtime, console)
 
 
-def read_source(declared: Sweep, data: Path | None = None, surface: Path | None = None) -> Source:
-    """Read what a sweep's study reads: the user's own file, or the sweep's bundled table.
+def read_source(
+    declared: Sweep,
+    data: Path | pd.DataFrame | None = None,
+    surface: Path | None = None,
+    door: Door = "command line",
+) -> Source:
+    """Read what a sweep's study reads: the user's own data, or the sweep's bundled table.
 
     Raises
     ------
     UserError
-        If the file is of the other kind, cannot be read or is not sound.
+        If it is data of the other kind, cannot be read or is not sound.
     """
-    from farm.data.door import load_panel
+    from farm.data.door import CLOSES, OHLCV, load_panel
 
+    prices, surfaces = (spelled(door, name) for name in ("data", "surface"))
     if declared.replicate == "surfaces":
         if data is not None:
-            raise UserError("--data: this sweep reads surfaces, not prices: give --surface instead")
+            raise UserError(f"{prices}: this sweep reads surfaces, not prices: give {surfaces} instead")
         from farm.data.simulate import simulate  # slow to import
         from farm.data.surface import read_surfaces
 
         return simulate().surfaces if surface is None else read_surfaces(surface)
     if surface is not None:
-        raise UserError("--surface: this sweep reads prices, not surfaces: give --data instead")
+        raise UserError(f"{surfaces}: this sweep reads prices, not surfaces: give {prices} instead")
+    if declared.panel not in (OHLCV, *CLOSES):  # also where it is not read
+        known = nearest(declared.panel, (OHLCV, *CLOSES))
+        raise UserError(f"sweep {declared.title!r}: unknown panel {declared.panel!r}: {known}")
     return load_panel(data, declared.panel)
 
 
@@ -382,7 +387,7 @@ def sweeps() -> dict[str, Sweep]:
     }
 
 
-def load_sweep(name: str, study: str | None = None) -> tuple[str, Sweep]:
+def load_sweep(name: str, study: str | None = None, door: Door = "command line") -> tuple[str, Sweep]:
     """Find a sweep by name, or load it from a user's own ``.py`` file.
 
     Parameters
@@ -391,6 +396,8 @@ def load_sweep(name: str, study: str | None = None) -> tuple[str, Sweep]:
         Of the sweep, or of the file.
     study
         One of the file's ``STUDIES``, sweeps by the study that they are about; None for its SWEEP.
+    door
+        Where it was asked, for messages.
 
     Returns
     -------
@@ -409,7 +416,8 @@ def load_sweep(name: str, study: str | None = None) -> tuple[str, Sweep]:
         return stem, declared["SWEEP"]
     studies = declared.get("STUDIES", {})
     if study not in studies:
-        about = nearest(study, studies) if studies else "it is about one study alone: leave --study out"
+        alone = f"it is about one study alone: leave {spelled(door, 'study')} out"
+        about = nearest(study, studies) if studies else alone
         raise UserError(f"sweep {stem}: unknown study {study!r}: {about}")
     first = studies[study] is declared["SWEEP"]
     return stem if first else f"{stem}-{study}", studies[study]
@@ -422,11 +430,10 @@ def _declarations(name: str) -> dict[str, Any]:
         if name not in known:
             raise UserError(f"unknown sweep {name!r}: {nearest(name, known)}")
         return vars(importlib.import_module(f"search_spaces.{name}"))
-    if not re.fullmatch(r"\w[\w .-]{0,99}", Path(name).stem):  # results/NAME is made of it
-        raise UserError(
-            f"sweep file {shown(name)}: expected a name of at most 100 letters, digits, spaces, dots, dashes"
-            " and underscores that begins with a letter or digit: rename it"
-        )
+    try:
+        check_name(Path(name).stem)
+    except ValueError as error:
+        raise UserError(f"sweep file {shown(name)}: expected {error}: rename it") from None
     if not os.path.isfile(name):  # noqa: PTH113  (Path.is_file raises where the folders are too long)
         raise UserError(
             f"sweep file {name!r} does not exist: give the name of a sweep or a .py file that declares SWEEP"
@@ -446,7 +453,7 @@ def _list_sweeps(console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)  # one line each
     for known, declared in sweeps().items():
-        table.add_row(f"[bold]{known}[/bold]", declared.title)
+        table.add_row(f"[bold]{known}[/bold]", escape(declared.title))
     console.print(table)
     console.print("[dim]python -m farm.sweep NAME runs one, all every one; --help lists the options[/dim]")
 

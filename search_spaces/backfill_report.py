@@ -42,7 +42,7 @@ SWEEP = Sweep(
     tickers=("AMZN",),
     peers=("MSFT", "SP500"),
     panel="amzn_msft_sp500_close",  # closes alone: two of the four channels are constant
-    start="2000-01-03",
+    panel_days=("2000-01-03", None),
     seeds=5,
     quick={"seeds": 1, "training.epochs": 3},
 )

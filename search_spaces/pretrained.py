@@ -24,8 +24,7 @@ SWEEP = Sweep(
     references=PROBABILISTIC.references,
     tickers=PROBABILISTIC.tickers,
     market=PROBABILISTIC.market,
-    start=PROBABILISTIC.start,
-    end=PROBABILISTIC.end,
+    panel_days=PROBABILISTIC.panel_days,
     seeds=3,
     quick=PROBABILISTIC.quick,
 )

@@ -5,12 +5,14 @@ This module imports neither torch, ray nor mlflow, so that listing the sweeps is
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, GroupedMetadata, Le
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from farm.base.errors import UserError
 
@@ -87,6 +89,45 @@ class Choice:
         return f"{', '.join(some)} or {last}" if some else last
 
 
+FIRST_DAY = datetime.date(1800, 1, 1)
+
+
+def last_day() -> datetime.date:
+    """Return tomorrow, which has begun somewhere: the last day that a record of the past can hold."""
+    return datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
+
+
+def iso_day(value: Any) -> str:
+    """Return a day as YYYY-MM-DD.
+
+    Parameters
+    ----------
+    value
+        That text, or a date.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or no day that a record can hold.
+    """
+    if isinstance(value, datetime.datetime):
+        value = value.date()
+    text = str(value) if isinstance(value, datetime.date | str) else ""
+    expected = f"a day written YYYY-MM-DD from {FIRST_DAY} to tomorrow"
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError(expected)
+    try:
+        day = datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not FIRST_DAY <= day <= last_day():
+        raise ValueError(expected)
+    return text
+
+
+Day = Annotated[str, BeforeValidator(iso_day)]
+Seeds = Annotated[int, Field(ge=1, le=10_000)]
+Samples = Annotated[int, Field(ge=1, le=100_000)]
 Range = Float | Int | Choice
 Replicate = Literal["ticker", "panel", "surfaces"]
 
@@ -159,7 +200,7 @@ class Search(_Declaration):
     objectives: tuple[str, ...] = Field(min_length=1)
     stopped_on: str = ""
     samplers: tuple[str, ...] = ("tpe", "random")
-    samples: int = Field(default=64, ge=1)
+    samples: Samples = 64
     top: int = Field(default=5, ge=1)
 
 
@@ -201,14 +242,19 @@ class Sweep(_Declaration):
         What the sweep is repeated on, beside seeds. ``ticker``: each of `tickers`, the asset whose
         return is forecast or filled in. ``panel``: nothing; a study reads all of `tickers` together.
         ``surfaces``: nothing; a study reads one record of implied-volatility surfaces.
-    tickers, start, end
-        The part of the bundled panel that is used; ``start`` and ``end`` are ISO dates, both
-        included. They do not apply to a user's own panel.
+    tickers
+        The assets. Where a user's own panel lacks one of them, all that it has are run in their place, and
+        a line says so.
+    start, end
+        First and last day that is read, ISO dates, both included; of a user's own data too.
     market, peers
         What a study reads beside each ticker: a market index or the ticker's peers; one of the two.
         Beside a panel: the market index.
     panel
-        The bundled table that is read.
+        The bundled table that is read, unless the user has data of their own.
+    panel_days
+        First and last day of that table that is read. A user's own data is read whole (see `start` and
+        `end`), and a line says so.
     seeds
         Number of seeds of each variant: 0, 1, ...
     quick
@@ -224,7 +270,8 @@ class Sweep(_Declaration):
     Raises
     ------
     UserError
-        If a name is used twice, a reference is not a baseline, or `quick` holds what is none of its keys.
+        If a name is used twice, a reference is not a baseline, `quick` holds what is none of its keys, or
+        something is declared that the sweep does not read.
     """
 
     title: str
@@ -238,9 +285,10 @@ class Sweep(_Declaration):
     market: str | None = None
     peers: tuple[str, ...] = ()
     panel: str = "equities_ohlcv"
-    start: str | None = None
-    end: str | None = None
-    seeds: int = Field(default=3, ge=1)
+    panel_days: tuple[Day | None, Day | None] = (None, None)
+    start: Day | None = None
+    end: Day | None = None
+    seeds: Seeds = 3
     quick: dict[str, Any] = Field(default_factory=dict)
     ranges: dict[str, Range] = Field(default_factory=dict)
     search: Search | None = None
@@ -253,6 +301,29 @@ class Sweep(_Declaration):
                 f"sweep {self.title!r}: the search sets out from {self.search.variant!r}, which is not"
                 " among its variants; add it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _days_are_sound(self) -> Self:
+        for first, last in ((self.start, self.end), self.panel_days):
+            if first is not None and last is not None and first > last:
+                raise UserError(f"sweep {self.title!r}: the first day {first} is after the last one {last}")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_left_unread(self) -> Self:
+        unread = {
+            "ranges beside a search, which has ranges of its own": self.ranges and self.search is not None,
+            "a panel, though it reads surfaces": self.replicate == "surfaces"
+            and bool(self.model_fields_set & {"panel", "panel_days"}),
+            "tickers under quick, though it reads surfaces": self.replicate == "surfaces"
+            and "tickers" in self.quick,
+            "samples or top under quick, without a search": self.search is None
+            and bool(self.quick.keys() & {"samples", "top"}),
+        }
+        for what, there in unread.items():
+            if there:
+                raise UserError(f"sweep {self.title!r}: got {what}, expected none: leave it out")
         return self
 
     @model_validator(mode="after")

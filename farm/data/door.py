@@ -40,13 +40,13 @@ POSSIBLE = f"a day from {FIRST_DAY} to tomorrow"
 BLANK = ("", "nan", "na", "n/a", "null", "none", "<na>")
 
 
-def load_panel(path: Path | None = None, table: str = OHLCV) -> Panel:
+def load_panel(data: Path | pd.DataFrame | None = None, table: str = OHLCV) -> Panel:
     """Load a panel of daily bars.
 
     Parameters
     ----------
-    path
-        Parquet or CSV, long or in yfinance's wide layout; None for a bundled table.
+    data
+        Parquet or CSV, long or in yfinance's wide layout, or a table in one of them; None for a bundled one.
     table
         Which one: `OHLCV`, or one of `CLOSES`, whose bars have the close for all four prices and no
         volume.
@@ -62,8 +62,13 @@ def load_panel(path: Path | None = None, table: str = OHLCV) -> Panel:
     UserError
         If the file or anything in it is not as expected; the message names the first bad row.
     """
-    if path is not None:
-        panel = panel_from(_read(path), path.name).mapped()
+    if data is not None:
+        if isinstance(data, pd.DataFrame):
+            frame, name = data, "DataFrame"
+        else:
+            # The bundled tables are known by their name.
+            frame, name = _read(data), data.name if data.name != "bundled" else "file bundled"
+        panel = panel_from(frame, name).mapped()
         give_back()
         return panel
     if table == OHLCV:

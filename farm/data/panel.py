@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from farm.base import memory
+from farm.base import memory, search_space
 from farm.base.errors import UserError, nearest, shown
 from farm.base.types import Dates, Floats
 
 FIELDS = ("open", "high", "low", "close", "volume")
 COLUMNS = ("date", "ticker", *FIELDS)
-FIRST_DAY = np.datetime64("1800-01-01")
+FIRST_DAY = np.datetime64(search_space.FIRST_DAY)
 
 
 def possible(days: Dates) -> npt.NDArray[np.bool_]:
@@ -31,8 +31,7 @@ def possible(days: Dates) -> npt.NDArray[np.bool_]:
 
     A slip of a key (3016 for 2016) or a database's word for never (9999-12-31) is no day of a market.
     """
-    tomorrow = np.datetime64(datetime.datetime.now(datetime.UTC).date()) + 1
-    return np.asarray((days >= FIRST_DAY) & (days <= tomorrow))
+    return np.asarray((days >= FIRST_DAY) & (days <= np.datetime64(search_space.last_day())))
 
 
 @dataclass(frozen=True)

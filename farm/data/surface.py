@@ -13,7 +13,7 @@ import textwrap
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -120,6 +120,31 @@ class Surfaces:
     def __len__(self) -> int:
         """Count the days."""
         return len(self.dates)
+
+    def select(self, start: str | None = None, end: str | None = None) -> Surfaces:
+        """Keep a range of days, without copying.
+
+        Parameters
+        ----------
+        start, end
+            First and last day to keep, both inclusive, as YYYY-MM-DD; None leaves that end open.
+
+        Raises
+        ------
+        UserError
+            If no day lies in it.
+        """
+        low = 0 if start is None else int(np.searchsorted(self.dates, np.datetime64(start)))
+        high = len(self) if end is None else int(np.searchsorted(self.dates, np.datetime64(end), "right"))
+        if low >= high:
+            raise UserError(
+                f"{self.source} has no day from {start or 'its first'} to {end or 'its last'}, expected days"
+                f" within {self.dates[0]}..{self.dates[-1]}: change the start or the end"
+            )
+        if (low, high) == (0, len(self)):
+            return self
+        kept = slice(low, high)
+        return replace(self, dates=self.dates[kept], iv=self.iv[kept], returns=self.returns[kept])
 
     @property
     def level(self) -> Floats:

@@ -43,6 +43,8 @@ def show_plan(plan: Plan, store: Store, console: Console) -> None:
     if nodes:
         console.print(_tree(nodes))
         console.print(_totals(nodes), highlight=False)
+    for note in plan.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{len(plan.trials)} trials", highlight=False)
 
 
