@@ -20,6 +20,7 @@ from rich.table import Table
 import search_spaces
 from farm.base.command_line import PLAIN_WIDTH, run
 from farm.base.errors import UserError, nearest, shown
+from farm.base.files import check_inputs
 from farm.base.options import Door, Options, check_name, options_of, parse_settings, spelled
 from farm.base.origin import DISTRIBUTION, VERSION
 from farm.base.search_space import Sweep
@@ -290,6 +291,7 @@ def go(name: str, asked: Options, data: Path | None, surface: Path | None, runti
     declared_name, declared = load_sweep(name, asked.study)
     source = read_source(declared, data, surface)
     plan, search = resolve(declared_name, declared, source, asked)
+    check_inputs(runtime.results(plan.name), {"--data": data, "--surface": surface})
     return drive(plan, search, runtime, console).code
 
 

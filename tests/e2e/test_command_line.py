@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import farm
 import farm.sweep
 from farm.data.door import load_panel
 
@@ -139,6 +140,23 @@ def test_a_bad_panel_ends_in_one_line(run, tmp_path: Path, case: str, expected: 
     assert err.count("\n") == 1
     assert expected in err
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_input_is_never_where_a_sweep_writes(run, tmp_path: Path) -> None:
+    """A panel under the name of a table would be replaced by that table, whatever leads to it."""
+    out = tmp_path / "results" / "ablation"
+    out.mkdir(parents=True)
+    long_panel().to_parquet(out / "predictions.parquet")
+    (tmp_path / "link").symlink_to(out)
+    before = (out / "predictions.parquet").read_bytes()
+    for path in (out / "predictions.parquet", tmp_path / "link" / "predictions.parquet"):
+        code, _, err = run("ablation", "--data", str(path), "--market", "SP500", "--quick")
+        assert code == 2
+        assert "whose files the sweep replaces: move it" in err
+        with pytest.raises(farm.UserError, match=r"data=: .*whose files the sweep replaces: move it"):
+            farm.run("ablation", data=path, market="SP500", quick=True)
+    assert (out / "predictions.parquet").read_bytes() == before
+    assert not (tmp_path / "farm_store").exists()
 
 
 def before_long(call):
