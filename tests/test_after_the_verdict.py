@@ -127,8 +127,20 @@ STEPS = {
 ERRORS = [OSError(28, "No space left"), UserError("not so: do this"), KeyError("x"), RuntimeError("no tex")]
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", STEPS)
+# Each step with one kind of error, and each kind with a step or two; all with all are slow.
+CASES = [
+    pytest.param(
+        step,
+        error,
+        id=f"{step}-{type(error).__name__}",
+        marks=() if i % len(ERRORS) == k else pytest.mark.slow,
+    )
+    for i, step in enumerate(STEPS)
+    for k, error in enumerate(ERRORS)
+]
+
+
+@pytest.mark.parametrize(("step", "error"), CASES)
 def test_a_step_that_fails_is_one_line(
     step: str, error: Exception, logged: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
