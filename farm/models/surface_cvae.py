@@ -40,6 +40,8 @@ Latent = Literal["posterior", "prior"]
 class SurfaceCVAEConfig(NetworkConfig):
     """Config of `SurfaceCVAE`; the defaults are those of the plan, where the plan names a value.
 
+    Of the plan's layers 5, 5, 5 for encoder and decoder, the encoder alone has any; the decoder is one head.
+
     Parameters
     ----------
     variant
