@@ -144,10 +144,10 @@ def run(
         what = repr(str(sweep))
     with options_of("Python"):
         runtime = Runtime(
-            storage,  # type: ignore[arg-type]  # a path becomes text
-            tracking_uri,  # type: ignore[arg-type]
-            concurrency,
-            address,
+            storage=storage,  # type: ignore[arg-type]  # a path becomes text
+            tracking_uri=tracking_uri,  # type: ignore[arg-type]
+            concurrency=concurrency,
+            address=address,
             dry_run=False,
             rerun=rerun,
             checkpoint_every=checkpoint_every,

@@ -89,14 +89,14 @@ def report(
     command = shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]])
     with options_of("command line"):
         runtime = Runtime(
-            storage,
-            tracking_uri,
-            None,
-            None,
-            False,
-            False,
-            0.0,
-            command,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            concurrency=None,
+            address=None,
+            dry_run=False,
+            rerun=False,
+            checkpoint_every=0.0,
+            command=command,
             report_only=True,
             experiment=experiment,
         )

@@ -249,13 +249,13 @@ def sweep(
     )
     with options_of("command line"):
         runtime = Runtime(
-            storage,
-            tracking_uri,
-            concurrency,
-            address,
-            dry_run,
-            rerun,
-            checkpoint_every,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            concurrency=concurrency,
+            address=address,
+            dry_run=dry_run,
+            rerun=rerun,
+            checkpoint_every=checkpoint_every,
             command=shlex.join(["python", "-m", "farm.sweep", *sys.argv[1:]]),
             experiment=experiment,
         )
