@@ -30,7 +30,8 @@ ablation: venv  ## run the LSTM ablation on the bundled prices
 
 # Groups of tests side by side; tests/bounds.py says what is in one. Mypy and the others run beside them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-ALONGSIDE := -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+# One process more than cores, since what starts Ray or a server waits much of its time.
+ALONGSIDE := -n $(shell expr $$(nproc 2>/dev/null || echo 1) + 1) --maxprocesses 5 --dist loadscope --no-loadscope-reorder
 test test-all: venv
 	@$(MAKE) --no-print-directory check > .venv/check.log 2>&1 & checks=$$!; \
 	$(PYTEST) $(ALONGSIDE) $(if $(filter test-all,$@),-m ''); tests=$$?; \
@@ -62,10 +63,11 @@ cluster: venv  ## bring a cluster up on this machine's namespaces and lose a hos
 
 HOST := 127.0.0.1
 PORT := 5000
+WORKERS := 4
 OTHERS := $(filter-out 127.0.0.1 ::1 localhost,$(HOST))
 ui: venv  ## open the MLflow UI on http://127.0.0.1:5000 (HOST=0.0.0.0 lets others in, with a password)
 	@test -z "$(OTHERS)" || test -n "$$MLFLOW_AUTH_ADMIN_PASSWORD" || test -f basic_auth.db || { echo "got HOST=$(HOST), which others reach, expected a password: set MLFLOW_AUTH_ADMIN_PASSWORD, that of the user admin" >&2; exit 2; }
-	$(if $(OTHERS),MLFLOW_FLASK_SERVER_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex())')) $(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host $(HOST) --port $(PORT) $(if $(OTHERS),--app-name basic-auth)
+	$(if $(OTHERS),MLFLOW_FLASK_SERVER_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_hex())')) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --backend-store-uri sqlite:///mlflow.db --host $(HOST) --port $(PORT) --workers $(WORKERS) $(if $(OTHERS),--app-name basic-auth)
 
 # A page about several sweeps, and those whose networks it looks into.
 SWEEPS_forecast := ablation probabilistic latent final
@@ -102,7 +104,7 @@ oldest newest:  ## run the test suite with the oldest, or the newest, releases t
 	rm -rf .venv-$@ && $(PYTHON) -m venv .venv-$@
 	$(if $(OLDEST),$(OLDEST),true) > .venv-$@/constraints
 	.venv-$@/bin/python -m pip install --quiet -c .venv-$@/constraints -e '.[dev]'
-	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-$@/bin/python -m pytest $(ALONGSIDE)
 
 audit: .venv-audit/bin/pip-audit  ## look every pinned release up among those with known holes (asks the index)
 	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps $(foreach lock,requirements.lock clusters/requirements.lock clusters/cuda.lock docs/requirements.lock,-r $(lock))

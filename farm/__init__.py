@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from farm.base.errors import UserError
     from farm.base.search_space import Sweep, Variant
 
-__version__ = "0.1.0"
-
 __all__ = ["Outcome", "Sweep", "UserError", "Variant", "load", "run"]
 
 _HOMES = {
@@ -25,6 +23,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for."""
+    if name == "__version__":
+        return import_module("farm.base.origin").VERSION
     if name not in __all__:
         raise AttributeError(f"module 'farm' has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, "farm.api")), name)

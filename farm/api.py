@@ -12,6 +12,7 @@ import pandas as pd
 
 from farm.base.command_line import EXIT_INTERRUPTED
 from farm.base.errors import UserError
+from farm.base.files import check_inputs
 from farm.base.options import Options, options_of
 from farm.base.search_space import Sweep
 from farm.drive import Runtime, drive
@@ -153,8 +154,10 @@ def run(
             command=_call(what, given),
             experiment=experiment,
         )
-    source = read_source(declared, _file("data", data), _file("surface", surface), "Python")
+    files = {"data": _file("data", data), "surface": _file("surface", surface)}
+    source = read_source(declared, files["data"], files["surface"], "Python")
     plan, search = resolve(called, declared, source, asked)
+    check_inputs(runtime.results(plan.name), {f"{name}=": file for name, file in files.items()})
     driven = drive(plan, search, runtime, plain_or_terminal())
     if driven.code == EXIT_INTERRUPTED or driven.end is None:
         raise KeyboardInterrupt

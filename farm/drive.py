@@ -41,7 +41,8 @@ from farm.tracking import (
     check_for_cluster,
     check_uri,
 )
-from farm.tuning.engine import Event, Outcome, check_address, cluster, execute
+from farm.tuning.connection import VARIABLE, check_address, cluster, find_address
+from farm.tuning.engine import Event, Outcome, execute
 from farm.tuning.stage_tree import StageTree, stage_nodes
 from farm.views import address
 
@@ -74,6 +75,7 @@ class Runtime:
     command: str  # that repeats the sweep; it is told and logged, so passwords are blotted out
     report_only: bool = False  # tell what is in the store, and run nothing
     experiment: str | None = None  # of MLflow; None for one named like the sweep
+    ray_address: str = field(default_factory=lambda: os.environ.get(VARIABLE, ""))
     folder: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
@@ -91,6 +93,11 @@ class Runtime:
     def tracked(self) -> str:
         """Where MLflow keeps its runs."""
         return absolute(self.tracking_uri, self.folder)
+
+    @property
+    def cluster(self) -> str | None:
+        """The Ray cluster to join; None for a Ray of its own."""
+        return find_address(self.address, self.ray_address)
 
     def results(self, name: str) -> Path:
         """Where the files of a sweep go."""
@@ -143,7 +150,7 @@ def drive(
         if search is not None:
             show_search(search, console)
         return Driven(0)
-    check_places(runtime, plan.name)
+    check_places(runtime, plan.name, console)
     started = time.monotonic()
 
     def waiting() -> None:
@@ -168,17 +175,17 @@ def _drive(
     for note in plan.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     done = driver.execute() if search is None else driver.search(search)
-    if not driver.records:
-        raise UserError(
-            f"sweep {plan.name!r} has no finished trial in storage {runtime.storage!r}:"
-            f" run `{runtime.command}` first, or give its --storage"
-        )
     if not done:  # Ctrl-C: Tune ends what is running and returns
         console.print(
             f"[yellow]stopped: {len(driver.records)} of {len(driver.plan.trials)} trials are in the store;"
             " the same command goes on from here[/yellow]"
         )
         return Driven(EXIT_INTERRUPTED)
+    if not driver.records:
+        raise UserError(
+            f"sweep {plan.name!r} has no finished trial in storage {runtime.storage!r}:"
+            f" run `{runtime.command}` first, or give its --storage"
+        )
     end = driver.conclude(search)
     told = f"{time.monotonic() - started:.0f} s"
     if (where := driver.where()) is not None:
@@ -188,8 +195,10 @@ def _drive(
     return Driven(code, end, driver.failures)
 
 
-def check_places(runtime: Runtime, name: str) -> None:
+def check_places(runtime: Runtime, name: str, console: Console) -> None:
     """See that MLflow, the cluster and the folder of the results are there, before anything is run.
+
+    Where RAY_ADDRESS names the cluster, one line says so.
 
     Raises
     ------
@@ -204,8 +213,10 @@ def check_places(runtime: Runtime, name: str) -> None:
 
         raise unwritable(out, "no permission" if there.is_dir() else f"{str(there)!r} is no folder")
     check_uri(runtime.tracked)
-    if runtime.address:
-        check_address(runtime.address)
+    if (found := runtime.cluster) is not None:
+        if not runtime.address:
+            console.print(f"Ray cluster {found}, from {VARIABLE}", style="dim", highlight=False, markup=False)
+        check_address(found, "--address" if runtime.address else VARIABLE)
         check_for_cluster(runtime.tracking_uri)
 
 
@@ -278,7 +289,7 @@ class _Driver:
                 self._settle(outcome, progress, self.failures)
             opened = self._tracking()
             if not tree.finished:
-                with cluster(self._runtime.address, self._runtime.concurrency):  # while MLflow is opened
+                with cluster(self._runtime.cluster, self._runtime.concurrency):  # while MLflow is opened
                     opened.result()  # what MLflow refuses ends the sweep before a trial is begun
                     execute(
                         tree,
@@ -287,7 +298,7 @@ class _Driver:
                         on_event=self._listener(progress, self.failures),
                         concurrency=self._runtime.concurrency,
                         resources=self.plan.sweep.resources,
-                        address=self._runtime.address,
+                        address=self._runtime.cluster,
                         keep_every=self._runtime.checkpoint_every,
                     )
         self.seconds += time.monotonic() - started
@@ -351,7 +362,7 @@ class _Driver:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
         from farm.tuning.studies import journal_of, tried_so_far
 
-        journal = journal_of(self._store, self.plan.name)
+        journal = journal_of(self._store, self.plan.name, self._runtime.results(self.plan.name))
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
         if self._runtime.report_only:
             if min(there.values()) == 0:
@@ -362,7 +373,7 @@ class _Driver:
             search = replace(search, samples=min(there.values()))  # tells what was tried, and tries nothing
         with ExitStack() as stack:
             if min(there.values()) < search.samples:  # one start of Ray for all that follows
-                stack.enter_context(cluster(self._runtime.address, self._runtime.concurrency))
+                stack.enter_context(cluster(self._runtime.cluster, self._runtime.concurrency))
             return (
                 self.execute()
                 and all(self._try(search, name, journal, there[name]) for name in search.samplers)
@@ -397,7 +408,7 @@ class _Driver:
                 on_event=self._listener(progress, {}),
                 concurrency=self._runtime.concurrency,
                 resources=self.plan.sweep.resources,
-                address=self._runtime.address,
+                address=self._runtime.cluster,
             )
         self.attempts += found
         for attempt in found:

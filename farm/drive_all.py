@@ -23,7 +23,8 @@ from farm.space import SearchPlan
 from farm.store import Store
 from farm.studies.study import Source
 from farm.tracking import check_experiments
-from farm.tuning.engine import Event, cluster, execute
+from farm.tuning.connection import cluster
+from farm.tuning.engine import Event, execute
 from farm.tuning.stage_tree import Forest, StageTree
 
 Resolved = Mapping[str, tuple[Plan, SearchPlan | None]]
@@ -62,7 +63,7 @@ def drive_all(resolved: Resolved, left_out: Mapping[str, str], runtime: Runtime,
         _show(resolved, left_out, store, console)
         console.print(f"{asked} trials, {distinct} of them distinct", highlight=False)
         return 0
-    check_places(runtime, NAME)
+    check_places(runtime, NAME, console)
     check_experiments(runtime.tracked, [runtime.experiment] if runtime.experiment else resolved)
     store.open()
     started = time.monotonic()
@@ -75,9 +76,11 @@ def drive_all(resolved: Resolved, left_out: Mapping[str, str], runtime: Runtime,
     with ExitStack() as stack:
         if not runtime.report_only and not _run(groups, resolved, store, runtime, console, failures, stack):
             return EXIT_INTERRUPTED
+        # What is said of the cluster is said once.
+        each = replace(runtime, rerun=False, address=runtime.cluster or "local")
         for name, (plan, search) in resolved.items():
             try:
-                ends[name] = drive(plan, search, replace(runtime, rerun=False), console, failures)
+                ends[name] = drive(plan, search, each, console, failures)
             except UserError as error:
                 lacking[name] = str(error)
                 _tell_missing(name, str(error), console)
@@ -138,7 +141,7 @@ def _run(
         console.print(f"all {total} trials are in the store", highlight=False)
         return True
     console.print(f"{count} of {total} trials to run", highlight=False)
-    stack.enter_context(cluster(runtime.address, runtime.concurrency))
+    stack.enter_context(cluster(runtime.cluster, runtime.concurrency))
     forest = Forest([StageTree(trials, source, store, again=runtime.rerun) for source, trials in missing])
     ended: set[str] = set()
     with Progress(console, total, total - count, 0, "") as progress:
@@ -171,7 +174,7 @@ def _run(
             on_event=on_event,
             concurrency=runtime.concurrency,
             resources=_most([plan.sweep.resources for plan, _ in resolved.values()]),
-            address=runtime.address,
+            address=runtime.cluster,
             keep_every=runtime.checkpoint_every,
         )
     return len(ended) == count

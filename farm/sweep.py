@@ -18,11 +18,11 @@ from rich.markup import escape
 from rich.table import Table
 
 import search_spaces
-from farm import __version__
 from farm.base.command_line import PLAIN_WIDTH, run
 from farm.base.errors import UserError, nearest, shown
+from farm.base.files import check_inputs
 from farm.base.options import Door, Options, check_name, options_of, parse_settings, spelled
-from farm.base.origin import DISTRIBUTION
+from farm.base.origin import DISTRIBUTION, VERSION
 from farm.base.search_space import Sweep
 
 if TYPE_CHECKING:  # imported where they are used, so that --help is immediate
@@ -164,7 +164,7 @@ ExperimentOption = Annotated[
 
 def _say_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"{DISTRIBUTION} {__version__}")
+        typer.echo(f"{DISTRIBUTION} {VERSION}")
         raise typer.Exit
 
 
@@ -199,10 +199,8 @@ def sweep(
     address: Annotated[
         str | None,
         typer.Option(
-            envvar="RAY_ADDRESS",
-            show_envvar=True,
-            help="A running Ray cluster: auto or HOST:PORT.",
-            show_default="Ray on this machine",
+            help="A running Ray cluster: HOST:PORT, auto for the one on this machine, or local for none.",
+            show_default="RAY_ADDRESS, or a Ray of its own",
         ),
     ] = None,
     dry_run: Annotated[
@@ -293,6 +291,7 @@ def go(name: str, asked: Options, data: Path | None, surface: Path | None, runti
     declared_name, declared = load_sweep(name, asked.study)
     source = read_source(declared, data, surface)
     plan, search = resolve(declared_name, declared, source, asked)
+    check_inputs(runtime.results(plan.name), {"--data": data, "--surface": surface})
     return drive(plan, search, runtime, console).code
 
 

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
-from farm import __version__, serving
+from farm import serving
 from farm.base.errors import UserError, of_one_line, shown
-from farm.base.origin import DISTRIBUTION, FORMAT
+from farm.base.files import write_atomically
+from farm.base.origin import DISTRIBUTION, FORMAT, VERSION
 from farm.plan import Plan, Trial
 from farm.runs import (
     PRIMARY_METRIC,
@@ -230,6 +231,7 @@ def _fluent(uri: str) -> Iterator[None]:
         with _use_tracking_uri(uri):
             yield
     finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
@@ -340,9 +342,50 @@ def _client(uri: str) -> MlflowClient:
 
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
+    _create(uri)
     # A commit then waits for the disk once and not three times, and the UI reads while a sweep writes.
     _pragma(uri, "journal_mode=WAL")
     return MlflowClient(tracking_uri=uri)
+
+
+def _create(uri: str) -> None:
+    """Make a new database of SQLite with MLflow's empty tables, at once.
+
+    MLflow's migrations take seconds to make them, so their outcome is kept for each version of MLflow.
+    Where anything fails, nothing has been made, and MLflow makes the tables itself.
+    """
+    from mlflow.version import VERSION
+
+    with suppress(Exception):
+        path = _path(uri)
+        if path is None or (path.exists() and path.stat().st_size):
+            return
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "farm"
+        kept = cache / f"mlflow-{VERSION}.sql"
+        if kept.exists():
+            script = kept.read_text()
+        else:
+            script = _empty_tables()
+            with suppress(OSError):
+                cache.mkdir(parents=True, exist_ok=True)
+                write_atomically(kept, script.encode())
+        with closing(sqlite3.connect(path, timeout=10.0)) as database:
+            database.executescript(script)  # one transaction, which fails where another has made them
+
+
+def _empty_tables() -> str:
+    """Give the statements that make MLflow's tables: what its migrations leave in a database in memory."""
+    from mlflow.store.db.utils import _initialize_tables
+    from sqlalchemy import create_engine
+
+    engine = create_engine("sqlite://")
+    try:
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
+        with closing(engine.raw_connection()) as connection:
+            database: Any = connection.driver_connection
+            return "\n".join(database.iterdump()).replace("BEGIN TRANSACTION;", "BEGIN IMMEDIATE;", 1)
+    finally:
+        engine.dispose()
 
 
 def _experiment(client: MlflowClient, name: str) -> Experiment | None:
@@ -619,7 +662,7 @@ class Tracking:
                 # Named, since to infer them would load the model in another process. Without what a release
                 # was built for, such as +cpu, which the index does not have.
                 pip_requirements=[
-                    f"{DISTRIBUTION}=={__version__}",
+                    f"{DISTRIBUTION}=={VERSION}",
                     *(f"{name}=={version(name).partition('+')[0]}" for name in _SERVED_BY),
                 ],
             )

@@ -31,7 +31,8 @@ SWEEP = Sweep(
     ),
     common={"study.name": "backfill", "training.epochs": 100, "training.patience": 20},
     variants=(
-        # The report's model, and what it proposes, one change at a time on its own masking.
+        # Our reading of the report's model, and two of its proposals on the report's masking; the others
+        # are tried on `sees-peers` alone.
         Variant(name="original", values=_CVAE),
         Variant(name="multitask", values=_CVAE | _MULTITASK),
         Variant(name="cointegration", values=_CVAE | _COINTEGRATION),

@@ -12,11 +12,12 @@ _SEES_PEERS = {
     "model.stop_on": "realistic",
 }
 # The report's baselines have learnt from the first half of the test block, and its network from what
-# lies before the block; all are scored on the second half.
+# lies before the block. All are scored on the second half here; the report's network seems to have been
+# scored on the whole block.
 _FIRST_HALF = {"study.split.teach": "first_half"}
 
 SWEEP = Sweep(
-    title="The failed back-filling CVAE under its report's own protocol: closes 2000-2022, last 381 days",
+    title="The failed back-filling CVAE under its report's protocol: closes 2000-2022, last 381 days",
     question="Do the report's figures for its network and its baselines come out again?",
     common={
         "study.name": "backfill",

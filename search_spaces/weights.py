@@ -12,8 +12,8 @@ SWEEP = BACKFILL.model_copy(
     update={
         "title": "Searched weights: KL, quantile and multi-task weights by Optuna, and what they are worth",
         "question": (
-            "Do searched KL, quantile and multi-task weights beat the report's own (KL 1e-4, the rest"
-            " equal), and is that more than the luck of the best of many?"
+            "Do searched KL, quantile and multi-task weights beat the defaults (KL 1e-4, the rest equal),"
+            " and is that more than the luck of the best of many?"
         ),
         "variants": (Variant(name="default-weights", values=_BACKFILL_VALUES),),
         "quick": {"seeds": 2, "training.epochs": 6, "samples": 8, "top": 2},

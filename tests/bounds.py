@@ -21,7 +21,15 @@ import pytest
 
 BOUND = 20.0
 # Groups that take longest begin first, so that no process is left alone with one at the end.
-FIRST = ("ray_here", "quick", "tests/e2e", "tests/docs", "tests/tuning", "tests/contracts", "tests/models")
+FIRST = (
+    "ray_here",
+    "quick_sweep",
+    "tests/e2e",
+    "tests/docs",
+    "tests/tuning",
+    "tests/contracts",
+    "tests/models",
+)
 # Files that share a fixture of the session, by its name: one start of Ray, one sweep that others look at.
 GROUPS = {
     "ray_here": (
@@ -30,11 +38,12 @@ GROUPS = {
         "tests/e2e/test_all.py",
         "tests/e2e/test_examples.py",
         "tests/e2e/test_weights.py",
+        "tests/tuning/test_connection.py",
         "tests/tuning/test_memory.py",
         "tests/test_stale.py",
         "tests/tuning/test_search.py",
     ),
-    "quick": ("tests/e2e/test_first_sweep.py", "tests/e2e/test_pages.py", "tests/e2e/test_secrets.py",
+    "quick_sweep": ("tests/e2e/test_first_sweep.py", "tests/e2e/test_pages.py", "tests/e2e/test_secrets.py",
               "tests/e2e/test_served.py"),
 }  # fmt: skip
 # Marks that `make test` leaves out, and what runs them.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # as the engine has it; Ray reads it when it is imported
 
 from jaxtyping import install_import_hook
 
@@ -89,7 +88,7 @@ def ray_here() -> None:
     """
     import ray
 
-    from farm.tuning.engine import cluster
+    from farm.tuning.connection import cluster
 
     if not ray.is_initialized():
         _RAY.close()

@@ -127,8 +127,20 @@ STEPS = {
 ERRORS = [OSError(28, "No space left"), UserError("not so: do this"), KeyError("x"), RuntimeError("no tex")]
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", STEPS)
+# Each step with one kind of error, and each kind with a step or two; all with all are slow.
+CASES = [
+    pytest.param(
+        step,
+        error,
+        id=f"{step}-{type(error).__name__}",
+        marks=() if i % len(ERRORS) == k else pytest.mark.slow,
+    )
+    for i, step in enumerate(STEPS)
+    for k, error in enumerate(ERRORS)
+]
+
+
+@pytest.mark.parametrize(("step", "error"), CASES)
 def test_a_step_that_fails_is_one_line(
     step: str, error: Exception, logged: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -204,7 +216,7 @@ def settings() -> Iterator[dict[str, object]]:
     plotly.io.templates.default = "plotly_dark"
     torch.set_default_dtype(torch.float64)
     chosen = {"text.usetex": True, "font.size": 30.0, "timezone": "Asia/Seoul", "axes.facecolor": "black"}
-    with mpl.rc_context(chosen), pd.option_context("display.precision", 1, "display.max_rows", 2):
+    with mpl.rc_context(chosen), pd.option_context("display.max_rows", 2, "future.infer_string", False):
         yield chosen
     torch.set_default_dtype(torch.float32)
     np.seterr(**before[0])
@@ -213,16 +225,21 @@ def settings() -> Iterator[dict[str, object]]:
 
 
 def test_what_a_process_has_set_reaches_no_output(
-    finished: Path, project: Path, settings: dict[str, object], capsys: pytest.CaptureFixture[str]
+    finished: Path, project: Path, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
+    seen, write = [], farm.report.page.report_page
+    monkeypatch.setattr(farm.report.page, "report_page", lambda *a: seen.append(np.geterr()) or write(*a))
     go()
+    assert seen[0]["invalid"] == "warn", "an undefined score is NaN, and nothing to raise"
     assert "missing" not in capsys.readouterr().out
     assert pictures(project) == pictures(finished)
     assert sorted(pictures(project)) == [f"{stem}.png" for stem in STEMS]
     assert page(project) == page(finished)
-    for name in ("table.csv", "results.csv", "predictions.parquet", "verdict.txt"):
-        one, other = (folder / "results" / "two" / name for folder in (finished, project))
-        assert one.read_bytes() == other.read_bytes()
+    here, there = (folder / "results" / "two" for folder in (finished, project))
+    for name in ("table.csv", "results.csv", "verdict.txt"):
+        assert (here / name).read_bytes() == (there / name).read_bytes()
+    one, other = (pd.read_parquet(folder / "predictions.parquet") for folder in (here, there))
+    assert one.equals(other)
     assert {name: mpl.rcParams[name] for name in settings} == settings
     assert np.geterr()["invalid"] == "raise"
     assert plotly.io.templates.default == "plotly_dark"

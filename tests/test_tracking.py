@@ -1,11 +1,14 @@
 """What MLflow holds after several sweeps, with a real database."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import mlflow.store.db.utils
 import pytest
 from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import Engine
 
 from farm.base.search_space import Sweep, Variant
 from farm.data.panel import Panel
@@ -13,7 +16,7 @@ from farm.experiment import run
 from farm.plan import Options, Plan, make_plan
 from farm.report.conclusion import Conclusion, conclude
 from farm.store import Record, Store
-from farm.tracking import Tracking
+from farm.tracking import Tracking, _client, _fluent
 
 SWEEP = Sweep(
     title="Two regressions",
@@ -83,6 +86,18 @@ def test_a_finished_sweep_reads_no_trials_run_back(world: World, monkeypatch: py
     assert set(world.parents().values()) == {first}
 
 
+def test_a_served_model_leaves_no_trace_in_the_environment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri("sqlite:///another.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with _fluent(world.uri):
+        assert mlflow.get_tracking_uri() == world.uri
+    assert mlflow.get_tracking_uri() == "sqlite:///another.db"
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    mlflow.set_tracking_uri(None)
+
+
 def test_trials_stand_below_the_latest_sweep_that_asks_for_them(world: World) -> None:
     whole = world.log(world.whole).parent
     part = world.log(world.part).parent
@@ -145,3 +160,43 @@ def test_who_reads_the_database_stops_no_sweep_and_the_file_is_whole_by_itself(
     with closing(sqlite3.connect(alone)) as copied:
         assert copied.execute(count).fetchone() == (tags,)
         assert copied.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_new_database_is_the_one_of_mlflows_migrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made once for each version, and by MLflow itself where what is kept is damaged."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    migrate, migrated = mlflow.store.db.utils._initialize_tables, []
+
+    def counted(engine: Engine) -> None:
+        migrated.append(Path(engine.url.database or "memory").name)
+        migrate(engine)
+
+    monkeypatch.setattr(mlflow.store.db.utils, "_initialize_tables", counted)
+
+    def experiments(name: str, *, ours: bool = True) -> list[str]:
+        uri = f"sqlite:///{tmp_path / name}"
+        return [each.name for each in (_client(uri) if ours else MlflowClient(uri)).search_experiments()]
+
+    def empty(name: str, *, ours: bool = True) -> object:
+        assert experiments(name, ours=ours) == ["Default"]
+        with closing(sqlite3.connect(tmp_path / name)) as database:
+            tables = database.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+            others = ("SELECT * FROM alembic_version", "SELECT * FROM workspaces")
+            # MLflow's migrations put the constraints of a table in any order.
+            parts = sorted((kind, table, sorted((sql or "").split(", \n"))) for kind, table, sql in tables)
+            return [parts, *(database.execute(query).fetchall() for query in others)]
+
+    first = empty("first.db")
+    (tmp_path / "second.db").touch()
+    assert empty("second.db") == first
+    assert migrated == ["memory"], "what is kept was read"
+    (kept,) = (tmp_path / "cache" / "farm").iterdir()
+    kept.write_text(kept.read_text()[:-1000])
+    assert empty("third.db") == first
+    assert empty("fourth.db", ours=False) == first
+    assert migrated == ["memory", "third.db", "fourth.db"]
+    with closing(sqlite3.connect(tmp_path / "third.db")) as database, database:
+        database.execute("UPDATE experiments SET name = 'of a user'")
+    assert experiments("third.db") == ["of a user"]

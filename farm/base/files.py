@@ -53,6 +53,28 @@ def check_output(option: str, out: Path, read: Mapping[str, Path | None], *, for
         )
 
 
+def check_inputs(folder: Path, read: Mapping[str, object]) -> None:
+    """Refuse files that are read and lie in a folder that is written, where one of them may be replaced.
+
+    Parameters
+    ----------
+    folder
+        That is written.
+    read
+        Paths by the options that name them; anything else is no file and is passed over.
+
+    Raises
+    ------
+    UserError
+        One line.
+    """
+    for option, path in read.items():
+        if isinstance(path, Path) and folder.resolve() in path.resolve().parents:
+            raise UserError(
+                f"{option}: {str(path)!r} lies in {str(folder)!r}, whose files the sweep replaces: move it"
+            )
+
+
 @contextmanager
 def atomically(path: Path) -> Iterator[BinaryIO]:
     """Write beside, sync, rename: the file is there whole or not at all."""

@@ -53,7 +53,7 @@ def options_of(door: Door) -> Iterator[None]:
         yield
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        expected = re.sub(r"^(Input should be|String should have|Value error,) ", "", first["msg"])
         if not expected.startswith("got "):
             expected = f"got {shown(first['input'])}, expected {expected}"
         raise UserError(f"{spelled(door, str(first['loc'][0]))}: {expected}") from error

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 DISTRIBUTION = "ablation-farm"  # what is installed; `farm`, as it is imported, is another's name on the index
+VERSION = "0.1.0"
 _ROOT = Path(__file__).parents[2]
 _LIBRARIES = ("torch", "numpy", "scikit-learn")
 UNKNOWN = "unknown"

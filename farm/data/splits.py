@@ -222,15 +222,17 @@ class WalkForward(Config):
 class ReportProtocol(Config):
     """The protocol of the report on the failed back-filling model, so that its numbers compare.
 
-    Its test block begins on a fixed day; its baselines were fitted on the first half of that block
-    and scored, like everything, on the second. Networks learn from what lies before the block. So
-    ``teach`` differs between the rows of a table, and the scored days do not.
+    The test block begins on a fixed day; baselines are fitted on its first half and everything is scored on
+    its second. Networks learn from what lies before the block. So ``teach`` differs between the rows of a
+    table, and the scored days do not. The report itself seems to have scored its network on the whole
+    block: its percentages are counts out of 800 days, those of its baselines out of 400.
 
     Parameters
     ----------
     start
-        First day of the test block. The report says row 5005 of the log returns from 2000-01-03 on;
-        its figures come out from row 5024, where the first full window of 20 days after it ends.
+        First day of the test block. The provenance of the data says row 5005 of the log returns from
+        2000-01-03 on; the baselines' figures come out from row 5024, where the first full window of 20
+        days after it ends.
     teach
         ``"before"``: learn from the days before the block. ``"first_half"``: from its first half.
         Validation and calibration blocks lie before `start` either way, so that the first half is

@@ -228,11 +228,12 @@ def level(iv: Floats, maturities: Floats, strikes: Floats, axis: Axis) -> Floats
 
 
 def skew(iv: Floats, maturities: Floats, strikes: Floats, axis: Axis) -> Floats:
-    """Give what the plan calls skew: (s[3, 1] + s[3, 3]) / 2 - s[3, 2] on the default grid.
+    """Compute the feature called skew: (s[3, 1] + s[3, 3]) / 2 - s[3, 2] on the default grid.
 
     It is the mean of the two neighbours of the money at one year less the money itself. A
     straight smile, however steep, has 0: a trader would call this the butterfly (curvature), and the
-    difference of the wings the skew. The name is kept because the files carry it.
+    difference of the wings the skew. The plan names a skew and defines none; this definition came with the
+    files, whose name for it is kept.
 
     Parameters
     ----------

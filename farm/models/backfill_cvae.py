@@ -1,6 +1,6 @@
 """Conditional VAE that back-fills a missing asset from its peers, with the parts to redesign it.
 
-The original recipe is the failed model of the report; each redesign is a setting of the config.
+The defaults are our reading of the report's failed model; each redesign is a setting of the config.
 Shape letters: B samples, T days (context and the target's own), K of them that are decoded, N assets,
 C channels of an asset, D latent dimensions, H hidden width, Q quantile levels.
 """
@@ -33,7 +33,11 @@ LAST, BEFORE = -1, -2  # rows of a window: the target's own day T+1, and day T
 
 @component(MODELS)
 class BackfillCVAEConfig(NetworkConfig):
-    """Config of `BackfillCVAE`; the defaults are the original recipe.
+    """Config of `BackfillCVAE`; the defaults are those of the row `original`.
+
+    The report gives the two encoders, `latent_dim`, `masked_share`, `masked_latent`, `mask_fill`, the three
+    levels and a loss on the target alone. It gives neither width, layers, dropout, KL weight nor what stops
+    training: those defaults are ours.
 
     Parameters
     ----------
@@ -70,8 +74,9 @@ class BackfillCVAEConfig(NetworkConfig):
         (``recipe``), which goes on falling while the oracle improves, or the pinball loss of the
         forecast without the target (``realistic``).
     quantile_weights
-        What the pinball losses of the levels 0.05, 0.5 and 0.95 count for in training; only ratios
-        matter. The validation loss under ``realistic`` weighs them alike, so that configs compare.
+        What the pinball losses of the levels 0.05, 0.5 and 0.95 count for in training; they are
+        divided by their sum. The validation loss under ``realistic`` weighs them alike, so that configs
+        compare.
     kl_weight
         Weight of the KL divergence, summed over dimensions.
     kl_warmup
@@ -278,7 +283,7 @@ class BackfillCVAE(LatentNetwork):
         return covered
 
     def _flag(self, absent: int | None) -> int | None:
-        """Say which asset the encoder is told of; the original recipe tells it of none."""
+        """Say which asset the encoder is told of; the row `original` tells it of none."""
         told = self.config.mask_fill == "flag" or self.config.latents == "per_asset"
         return absent if told else None
 

@@ -155,7 +155,8 @@ class LatentNetwork(ForecastNetwork):
 
     - ``s1``, oracle: everything, the hidden truth included;
     - ``s2``, mixed: that of ``s1`` on 80 % of the days, drawn with a seed, else that of ``s3``;
-    - ``s3``, realistic with z[T-1]: the days up to T alone; the latent of the last full day;
+    - ``s3``, realistic with z[T-1]: the days up to T alone; the latent of the last full day. (A
+      cointegration module reads the peers' day T+1 beside it);
     - ``s4``, realistic with z[T]: also the peers' day T+1; how the missing target is made up for is
       the network's own way.
 

@@ -40,6 +40,8 @@ Latent = Literal["posterior", "prior"]
 class SurfaceCVAEConfig(NetworkConfig):
     """Config of `SurfaceCVAE`; the defaults are those of the plan, where the plan names a value.
 
+    Of the plan's layers 5, 5, 5 for encoder and decoder, the encoder alone has any; the decoder is one head.
+
     Parameters
     ----------
     variant
@@ -60,7 +62,8 @@ class SurfaceCVAEConfig(NetworkConfig):
     latent_dim
         Latent dimensions of a day.
     quantile_weights
-        What the pinball losses of the levels 0.05, 0.5 and 0.95 count for; only ratios matter.
+        What the pinball losses of the levels 0.05, 0.5 and 0.95 count for; they are divided by their
+        sum, so that beside the other terms 5:1:5 weighs 3.67 times less than as a mean over levels.
     kl_weight
         Weight of the KL divergence, summed over dimensions, mean over days.
     extra_weight
@@ -315,7 +318,8 @@ class SurfaceCVAE(ForecastNetwork):
             Context and truth, scaled.
         latent
             ``posterior``: z has seen the truth, and its KL from the prior is part of the cost (the
-            evidence lower bound). ``prior``: z has seen the context alone, as when generating.
+            evidence lower bound). ``prior``: z is drawn from the prior, as when generating: a learned one
+            has seen the context, a standard one nothing.
         noise
             Standard normal draws, (B, H, D), that tie two passes; None draws them in training mode,
             and takes the mean of z in evaluation mode.

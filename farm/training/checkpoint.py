@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from farm.base.config import canonical_json
 from farm.base.errors import StaleError
 from farm.base.origin import FORMAT
+from farm.training.adam import Adam
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
 
 
 def capture(
-    network: nn.Module, best: dict[str, Tensor], optimizer: torch.optim.Optimizer, order: torch.Generator
+    network: nn.Module, best: dict[str, Tensor], optimizer: Adam, order: torch.Generator
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Copy the state of a training loop.
 
@@ -152,7 +153,7 @@ def capture(
     """
     tensors, record = capture_taught(network)
     tensors |= {f"best/{name}": _copied(value) for name, value in best.items()}
-    for index, moments in optimizer.state_dict()["state"].items():
+    for index, moments in optimizer.moments.items():
         tensors |= {f"optimizer/{index}/{name}": _copied(value) for name, value in moments.items()}
     return tensors | {"order": order.get_state()}, record
 
@@ -175,16 +176,14 @@ def capture_taught(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def restore(
-    checkpoint: Checkpoint, network: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator
+    checkpoint: Checkpoint, network: nn.Module, optimizer: Adam, order: torch.Generator
 ) -> dict[str, Tensor]:
     """Put a training loop back to where `capture` found it; give the best weights so far."""
     tensors, device = checkpoint.tensors, next(network.parameters()).device
-    state: dict[int, dict[str, Tensor]] = {}
+    optimizer.moments = {}
     for name, value in checkpoint.under("optimizer/").items():
         index, moment = name.split("/")
-        state.setdefault(int(index), {})[moment] = value
-    settings = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": settings})
+        optimizer.moments.setdefault(int(index), {})[moment] = value.to(device, copy=True)
     order.set_state(tensors["order"])
     restore_taught(checkpoint, network)
     return {name: value.to(device) for name, value in checkpoint.under("best/").items()}

@@ -69,7 +69,7 @@ class MultiHorizon(Phase):
     horizons
         In days, increasing.
     weights
-        What each horizon's loss counts for; only ratios matter.
+        What each horizon's loss counts for; they are divided by their sum.
     """
 
     epochs: Epochs = 150
@@ -127,9 +127,10 @@ class Autoregressive(Phase):
     steps
         Passes.
     latent
-        ``prior``: z has seen the context alone, as when generating and as in the plan, whose rollout
-        shows the model nothing but a context; there is then no KL to weigh. ``posterior``: z has seen
-        the truth of its pass.
+        ``prior``: z is drawn from the model's prior, as when generating: with a learned prior it has seen
+        the context, with a standard one nothing, and there is no KL to weigh. ``posterior``: z has seen
+        the truth of its pass. Neither is the plan's rollout, which encodes the context alone and weighs a
+        KL in every pass.
     feed
         What later passes read of the earlier ones in training; see `farm.training.rollout.pass_costs`.
     """

@@ -23,6 +23,7 @@ from farm.base.config import Config
 from farm.base.search_space import Choice, Float, Int
 from farm.base.types import Windows
 from farm.models.network import Batch, Network
+from farm.training.adam import Adam
 from farm.training.checkpoint import Checkpoint, capture, restore
 
 MOST_PARTS = 64  # that a batch is taken in before a GPU without room for it fails the trial
@@ -181,7 +182,7 @@ def fit(
     device = next(network.parameters()).device
     samples, held_out = _on(train, device), _on(val, device)
     objective = network.loss if objective is None else objective
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=True)
+    optimizer = Adam(network.parameters(), config.learning_rate)
     order = torch.Generator().manual_seed(seed)
     epochs: list[Epoch] = []
     best_loss, best_epoch, best_state = math.inf, 0, network.state_dict()
@@ -238,7 +239,7 @@ def _evaluate(network: Network, objective: Objective, samples: Samples, config: 
 def _one_pass(
     network: Network,
     objective: Objective,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     samples: Samples,
     config: TrainingConfig,
     order: torch.Generator,
@@ -254,7 +255,7 @@ def _one_pass(
     total = torch.zeros((), device=device)
     for rows in torch.split(torch.randperm(samples.size, generator=order).to(device), config.batch_size):
         while True:
-            optimizer.zero_grad(set_to_none=True)
+            network.zero_grad()
             try:
                 loss = _gradient(objective, samples, rows, parts, _precision(config, device))
                 break

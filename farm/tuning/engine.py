@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import socket
-import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -26,31 +21,9 @@ from farm.store import Store
 from farm.studies.study import Source
 from farm.training.checkpoint import Progress
 from farm.training.fit import Epoch, Report
+from farm.tuning.connection import cluster
 from farm.tuning.nodes import check_nodes, launchable
 
-# Read by Ray when it is imported or started, hence set before.
-_QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_prestart_worker_first_driver": "0",  # Tune's actors take none of them, and each imports for a second
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # an epoch's report holds no objective of a search
-    "TUNE_WARN_THRESHOLD_S": "60",
-    "TUNE_MAX_PENDING_TRIALS_PG": "16",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # a sweep resumes from the store, not from Tune's snapshots
-}
-# glibc gives the memory of each temporary tensor back to the kernel, which hands it out again page by page:
-# half of the time of an LSTM's step. A worker keeps up to 64 MiB instead; read when its process starts.
-_KEEP_FREED = {
-    "MALLOC_ARENA_MAX": "1",  # Tune runs a job in a thread, whose memory would be a heap of its own
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
-}
 # Of a job whose worker died, not of one that raised. An idle worker that dies with it counts for two.
 WORKER_RETRIES = 4
 LOSSES = 2  # times that a job which Tune gave up, since its workers died, is begun anew
@@ -179,8 +152,8 @@ def execute(
     resources
         What a job takes; see `bundle`.
     address
-        A running Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray on this machine for as
-        long as the call lasts.
+        A running Ray cluster, ``auto`` or ``HOST:PORT``; None starts a Ray of its own on this machine for
+        as long as the call lasts.
     keep_every
         Seconds between two checkpoints of a stage or trial: what a worker's death costs at most.
 
@@ -232,43 +205,6 @@ def execute(
             )
 
 
-@contextmanager
-def cluster(address: str | None, concurrency: int | None) -> Iterator[None]:
-    """Join a Ray cluster, or start Ray on this machine, for as long as the block lasts.
-
-    Inside another such block it does nothing, so that several calls share one start.
-
-    Raises
-    ------
-    UserError
-        If the cluster cannot be reached, or Ray is to be started by a process that has imported it without
-        its token authentication.
-    """
-    unguarded = "ray" in sys.modules and "RAY_AUTH_MODE" not in os.environ
-    for name, value in (_QUIET | _KEEP_FREED).items():
-        os.environ.setdefault(name, value)
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    if (
-        unguarded and address is None
-    ):  # Ray reads the mode when it is imported, and then waits for a token in vain
-        del os.environ["RAY_AUTH_MODE"]
-        raise UserError(
-            "got a process that imported ray without RAY_AUTH_MODE, expected RAY_AUTH_MODE=token, which keeps"
-            " others out of the Ray a sweep starts: set it before ray is imported, or run the sweep first"
-        )
-    _connect(address, concurrency)
-    try:
-        for logger in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(logger).setLevel(logging.CRITICAL)  # a death is told in one line
-        yield
-    finally:
-        ray.shutdown()
-
-
 def bundle(resources: Resources, address: str | None) -> dict[str, float]:
     """Say what a job asks of the cluster that was joined, in the words of Tune.
 
@@ -318,60 +254,6 @@ def room(needs: Mapping[str, float]) -> int:
 
     has = ray.cluster_resources()
     return max(1, min(int(has.get(_RESOURCES[name], 0.0) / need) for name, need in needs.items() if need > 0))
-
-
-def _connect(address: str | None, concurrency: int | None) -> None:
-    import ray
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        try:
-            ray.init(include_dashboard=False, num_cpus=max(cores, concurrency or 0), **quiet)
-        except Exception as error:  # Ray raises bare ones if a process of its own dies as it starts
-            raise UserError(
-                f"Ray does not start on this machine ({str(error).strip().splitlines()[0]}): run the same"
-                " command again; if that does not help, see the logs below /tmp/ray/session_latest/logs"
-            ) from error
-        return
-    check_address(address)
-    try:
-        ray.init(address=address, runtime_env={"env_vars": _KEEP_FREED}, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"Ray cluster {address!r} cannot be joined ({reason}): check --address and the cluster"
-        ) from error
-
-
-def check_address(address: str) -> None:
-    """See that a Ray cluster answers at an address, within a few seconds.
-
-    Ray itself waits for minutes, so its server is greeted first: it speaks gRPC, and an HTTP/2 server
-    answers the greeting (RFC 9113, section 3.4) with a frame of type 4, its settings.
-
-    Raises
-    ------
-    UserError
-        If nothing does, or the address is neither ``auto`` nor ``HOST:PORT``.
-    """
-    if address == "auto":
-        return
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(
-            f"Ray address {address!r}: expected auto or HOST:PORT, as `ray start --head` prints it"
-        )
-    try:
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
-            if connection.recv(9)[3:4] != b"\x04":
-                raise ConnectionError("what answers there is not Ray")
-    except OSError as error:
-        raise UserError(
-            f"Ray address {address!r} cannot be reached ({error}):"
-            " start the cluster, or leave --address out to run here"
-        ) from error
 
 
 def _trainable(setting: dict[str, Any], sources: tuple[Source, ...], root: str, keep_every: float) -> None:

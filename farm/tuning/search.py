@@ -17,6 +17,7 @@ from farm.space import Objective, SearchPlan, Space
 from farm.store import Store
 from farm.studies.study import Source
 from farm.training.fit import Epoch
+from farm.tuning.connection import cluster
 from farm.tuning.engine import (
     STORED,
     WORKER_RETRIES,
@@ -25,7 +26,6 @@ from farm.tuning.engine import (
     Kind,
     Outcome,
     bundle,
-    cluster,
     complaint,
     relay,
     room,

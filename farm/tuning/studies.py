@@ -79,10 +79,10 @@ class Attempt:
         return f"{self.sampler}-{self.number}"
 
 
-def journal_of(store: Store, name: str) -> Path:
-    """Say where the studies of a sweep are: beside its results, or on this disk if those are elsewhere."""
+def journal_of(store: Store, name: str, out: Path) -> Path:
+    """Say where the studies of a sweep are: in its store, or among its results if that is elsewhere."""
     if "://" in store.root:
-        return Path("results") / name / "studies.journal"
+        return out / "studies.journal"
     return Path(store.root) / "studies" / f"{name}.journal"
 
 

@@ -26,7 +26,7 @@ SMALL = {
     "transformer": {"width": 16, "heads": 2, "dropout": 0.0},
     "quantile_network": {"hidden_size": 16, "dropout": 0.0},
     "cross_asset_transformer": {"width": 16, "heads": 2, "dropout": 0.0},
-    # Always masked: the original recipe is known not to learn the answer.
+    # Always masked: the row `original` is known not to learn the answer.
     "backfill_cvae": {
         "hidden_size": 16,
         "num_layers": 1,

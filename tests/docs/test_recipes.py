@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "extending.md").read_text()
 FILE = re.compile(r'^```python title="([^"]+)"\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-pytestmark = pytest.mark.e2e(100)
+pytestmark = [pytest.mark.slow, pytest.mark.e2e(100)]
 
 
 @pytest.fixture(scope="module")

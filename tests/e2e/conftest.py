@@ -41,7 +41,7 @@ class Sweep(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def quick_sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Run the first example as a user would, from an empty folder, with secrets in the environment.
 
     It is the quick ablation: two tickers, four networks, seven baselines.
@@ -79,6 +79,7 @@ def _server(command: list[str], health: str, folder: Path) -> Iterator[str]:
                 **os.environ,
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
                 "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six processes that no test asks for
             },
             start_new_session=True,
         )

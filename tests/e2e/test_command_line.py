@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import farm
 import farm.sweep
 from farm.data.door import load_panel
 
@@ -141,14 +142,41 @@ def test_a_bad_panel_ends_in_one_line(run, tmp_path: Path, case: str, expected: 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_server_that_is_not_there_is_told_within_15_seconds(run, tmp_path: Path, closed_port: int) -> None:
+def test_an_input_is_never_where_a_sweep_writes(run, tmp_path: Path) -> None:
+    """A panel under the name of a table would be replaced by that table, whatever leads to it."""
+    out = tmp_path / "results" / "ablation"
+    out.mkdir(parents=True)
+    long_panel().to_parquet(out / "predictions.parquet")
+    (tmp_path / "link").symlink_to(out)
+    before = (out / "predictions.parquet").read_bytes()
+    for path in (out / "predictions.parquet", tmp_path / "link" / "predictions.parquet"):
+        code, _, err = run("ablation", "--data", str(path), "--market", "SP500", "--quick")
+        assert code == 2
+        assert "whose files the sweep replaces: move it" in err
+        with pytest.raises(farm.UserError, match=r"data=: .*whose files the sweep replaces: move it"):
+            farm.run("ablation", data=path, market="SP500", quick=True)
+    assert (out / "predictions.parquet").read_bytes() == before
+    assert not (tmp_path / "farm_store").exists()
+
+
+def before_long(call):
+    """Call something that must not wait for ever; without a bound that other work on the machine decides."""
+    ends = []
+    thread = threading.Thread(target=lambda: ends.append(call()), daemon=True)
+    thread.start()
+    thread.join(timeout=300)
+    assert ends, "it waits and waits"
+    return ends[0]
+
+
+def test_a_server_that_is_not_there_is_told_and_not_waited_for(run, tmp_path: Path, closed_port: int) -> None:
     for option, value in (
         ("--tracking-uri", f"http://user:secret@127.0.0.1:{closed_port}"),
         ("--address", f"127.0.0.1:{closed_port}"),
     ):
-        started = time.monotonic()
-        code, _, err = run("ablation", "--quick", option, value)
-        assert time.monotonic() - started < 15
+        code, _, err = before_long(
+            lambda option=option, value=value: run("ablation", "--quick", option, value)
+        )
         assert code == 2
         assert err.count("\n") == 1
         assert "cannot be reached" in err
@@ -156,7 +184,7 @@ def test_a_server_that_is_not_there_is_told_within_15_seconds(run, tmp_path: Pat
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_never_answers_is_told_within_15_seconds(run, tmp_path: Path) -> None:
+def test_a_server_that_never_answers_is_told_and_not_waited_for(run, tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -165,9 +193,7 @@ def test_a_server_that_never_answers_is_told_within_15_seconds(run, tmp_path: Pa
             ("--tracking-uri", f"http://127.0.0.1:{port}"),
             ("--address", f"127.0.0.1:{port}"),
         ):
-            started = time.monotonic()
-            code, _, err = run("ablation", "--quick", option, value)
-            assert time.monotonic() - started < 15, option
+            code, _, err = before_long(partial(run, "ablation", "--quick", option, value))
             assert code == 2
             assert err.count("\n") == 1
             assert list(tmp_path.iterdir()) == []
@@ -196,7 +222,7 @@ def test_without_a_name_it_lists_the_sweeps(run) -> None:
 
 
 def test_help_names_every_option_at_once(tmp_path: Path) -> None:
-    started = time.monotonic()
+    before = os.times()
     done = subprocess.run(
         [sys.executable, "-m", "farm.sweep", "--help"],
         cwd=tmp_path,
@@ -205,7 +231,8 @@ def test_help_names_every_option_at_once(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert time.monotonic() - started < 3
+    after = os.times()
+    assert after.children_user - before.children_user < 2, "seconds of the processor"
     assert done.returncode == 0
     for option in (
         "tickers", "market", "data", "seeds", "epochs", "variants", "set", "samples", "concurrency",

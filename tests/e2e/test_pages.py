@@ -44,8 +44,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ui(quick: Sweep, serve) -> Iterator[str]:
-    with serve(["ui", "--backend-store-uri", quick.uri, "--workers", "1"], "health", quick.folder) as url:
+def ui(quick_sweep: Sweep, serve) -> Iterator[str]:
+    with serve(
+        ["ui", "--backend-store-uri", quick_sweep.uri, "--workers", "1"], "health", quick_sweep.folder
+    ) as url:
         yield url
 
 
@@ -64,11 +66,11 @@ def run_link(tab, name: str):
     return tab.get_by_role("link", name=name, exact=True).first
 
 
-def test_the_experiment_opens_on_variants_beside_baselines(quick: Sweep, ui, tab, pictures) -> None:
+def test_the_experiment_opens_on_variants_beside_baselines(quick_sweep: Sweep, ui, tab, pictures) -> None:
     tab.goto(f"{ui}/#/experiments/1/runs?workflowType=machine_learning")
     for name in (*ROWS, "ablation sweep"):
         run_link(tab, name).wait_for()
-    ranked = pd.read_csv(quick.folder / "results" / "ablation" / "table.csv")["model"].tolist()
+    ranked = pd.read_csv(quick_sweep.folder / "results" / "ablation" / "table.csv")["model"].tolist()
     shown = [name for name in tab.get_by_role("link").all_inner_texts() if name in ROWS]
     assert shown == ranked, "best first, as in the verdict"
     tab.screenshot(path=pictures / "mlflow-runs.png")
@@ -120,7 +122,7 @@ def test_rows_are_compared_side_by_side(ui, tab, pictures) -> None:
     [("light", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light"), ("phone-dark", 390, "dark")],
 )
 def test_the_report_page_is_whole_in_both_themes_and_on_a_phone(
-    name, width, scheme, quick: Sweep, chromium, pictures
+    name, width, scheme, quick_sweep: Sweep, chromium, pictures
 ) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = context.new_page()
@@ -128,7 +130,7 @@ def test_the_report_page_is_whole_in_both_themes_and_on_a_phone(
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto((quick.folder / "results" / "ablation" / "report.html").as_uri())
+    page.goto((quick_sweep.folder / "results" / "ablation" / "report.html").as_uri())
     page.locator(".plotly .main-svg").first.wait_for(timeout=WAIT)
     page.wait_for_timeout(1500)
     page.screenshot(path=pictures / f"report-{name}.png", full_page=True)

@@ -17,14 +17,14 @@ def holding(folder: Path, secret: str) -> list[Path]:
     return [p for p in folder.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
 
 
-def test_what_the_environment_holds_is_in_nothing_that_a_sweep_leaves(quick: Sweep) -> None:
-    assert (quick.folder / "mlflow.db").stat().st_size > 100_000
+def test_what_the_environment_holds_is_in_nothing_that_a_sweep_leaves(quick_sweep: Sweep) -> None:
+    assert (quick_sweep.folder / "mlflow.db").stat().st_size > 100_000
     for secret in SECRETS.values():
-        assert secret not in quick.output
-        assert holding(quick.folder, secret) == []
+        assert secret not in quick_sweep.output
+        assert holding(quick_sweep.folder, secret) == []
 
 
-def test_the_password_of_a_server_is_nowhere(quick: Sweep, serve, tmp_path: Path) -> None:
+def test_the_password_of_a_server_is_nowhere(quick_sweep: Sweep, serve, tmp_path: Path) -> None:
     server, work = tmp_path / "server", tmp_path / "work"
     server.mkdir()
     work.mkdir()
@@ -32,7 +32,7 @@ def test_the_password_of_a_server_is_nowhere(quick: Sweep, serve, tmp_path: Path
                "--workers", "1"]  # fmt: skip
     with serve(command, "health", server) as url:
         uri = url.replace("://", f"://planted-user:{PASSWORD}@")
-        done = call(work, *QUICK, "--storage", quick.storage, "--tracking-uri", uri)
+        done = call(work, *QUICK, "--storage", quick_sweep.storage, "--tracking-uri", uri)
     assert done.code == 0, done.out + done.err
     assert (server / "server.db").stat().st_size > 100_000
     assert "://***@127.0.0.1" in (work / "results" / "ablation" / "report.html").read_text()

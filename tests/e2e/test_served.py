@@ -48,24 +48,24 @@ def request() -> tuple[pd.DataFrame, str]:
     return bars.assign(date=bars["date"].dt.strftime("%Y-%m-%d")), last
 
 
-def best_of(quick: Sweep) -> tuple[str, pd.Series]:
+def best_of(quick_sweep: Sweep) -> tuple[str, pd.Series]:
     """Give the sweep's run, and what its best variant forecast for the last day, by ticker."""
-    client = MlflowClient(quick.uri)
+    client = MlflowClient(quick_sweep.uri)
     (run,) = client.search_runs(
         [client.get_experiment_by_name("ablation").experiment_id], "tags.`farm.role` = 'sweep'"
     )
-    stored = pd.read_parquet(quick.folder / "results" / "ablation" / "predictions.parquet")
+    stored = pd.read_parquet(quick_sweep.folder / "results" / "ablation" / "predictions.parquet")
     stored = stored[stored["model"] == run.data.tags["farm.best"]]
     return run.info.run_id, stored[stored["date"] == "2020-11-20"].set_index("ticker")["predicted"]
 
 
-def test_a_server_is_told_the_same_as_a_file(quick: Sweep, serve, tmp_path) -> None:
+def test_a_server_is_told_the_same_as_a_file(quick_sweep: Sweep, serve, tmp_path) -> None:
     command = ["server", "--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "kept"]
     with serve([*command, "--workers", "1"], "health", tmp_path) as address:
-        done = call(tmp_path, *QUICK, "--storage", quick.storage, "--tracking-uri", address)
+        done = call(tmp_path, *QUICK, "--storage", quick_sweep.storage, "--tracking-uri", address)
         assert done.code == 0, done.out + done.err
         assert f"{address}/#/experiments/" in done.out
-        there, here = logged(address), logged(quick.uri)
+        there, here = logged(address), logged(quick_sweep.uri)
         assert there.keys() == here.keys()
         assert len(here) == 1 + 11 + 22
         for name in here:
@@ -73,11 +73,11 @@ def test_a_server_is_told_the_same_as_a_file(quick: Sweep, serve, tmp_path) -> N
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_the_best_model_is_served_on_a_request(quick: Sweep, serve, tmp_path, monkeypatch) -> None:
-    run_id, stored = best_of(quick)
+def test_the_best_model_is_served_on_a_request(quick_sweep: Sweep, serve, tmp_path, monkeypatch) -> None:
+    run_id, stored = best_of(quick_sweep)
     bars, _ = request()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", quick.uri)
-    mlflow.set_tracking_uri(quick.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", quick_sweep.uri)
+    mlflow.set_tracking_uri(quick_sweep.uri)
     model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
     assert [column.name for column in model.metadata.signature.inputs] == list(bars.columns)
     assert len(model.predict(model.input_example)) == 2

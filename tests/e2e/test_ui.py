@@ -24,7 +24,7 @@ PASSWORD = "a long enough password 4f1c"
 
 def command(folder: Path, *settings: str) -> list[str]:
     make = ["make", "-C", str(folder), "-f", str(ROOT / "Makefile"), "-o", ".venv/.installed"]
-    return [*make, f"BIN={Path(sys.executable).parent}", "ui", *settings]
+    return [*make, f"BIN={Path(sys.executable).parent}", "ui", "WORKERS=1", *settings]
 
 
 def status(address: str, password: str = "") -> int:

@@ -94,7 +94,8 @@ def dependencies(wheel: Path) -> Iterator[Path]:
             say(PYTHON, "-m", "venv", str(making), cwd=cache)
             (making / "constraints").write_text(f"{torch}\n")
             pip = (making / "bin" / "python", "-m", "pip")
-            say(*pip, "install", "--quiet", "-c", "constraints", str(wheel), cwd=making)
+            # Compiled as it is imported, which little of it is.
+            say(*pip, "install", "--quiet", "--no-compile", "-c", "constraints", str(wheel), cwd=making)
             say(*pip, "uninstall", "--quiet", "--yes", DISTRIBUTION, cwd=making)
             making.rename(place)
         yield place

@@ -159,9 +159,13 @@ def slopes(model: BackfillCVAE, data: Dataset, scenario: str = "s4") -> np.ndarr
     return np.asarray(np.linalg.lstsq(design, point, rcond=None)[0][1:])
 
 
-@pytest.mark.parametrize(
-    "variant", ["sees-peers", "per-asset", "learned-prior", "cointegration+sees-peers", "all"]
-)
+SLOW = [
+    pytest.param(variant, marks=pytest.mark.slow)
+    for variant in ("per-asset", "learned-prior", "cointegration+sees-peers", "all")
+]
+
+
+@pytest.mark.parametrize("variant", ["sees-peers", *SLOW])
 def test_redesigns_recover_the_planted_beta(variant: str, world: Dataset) -> None:
     np.testing.assert_allclose(slopes(taught(variant, world, epochs=25), world), BETA, atol=0.15)
 

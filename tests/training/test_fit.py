@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from farm.base.types import Dataset, Forecast, Windows
 from farm.models.network import Batch, ForecastNetwork, on_device
 from farm.models.recurrent import LSTMConfig
+from farm.training.adam import Adam
 from farm.training.fit import MOST_PARTS, Epoch, TrainingConfig, _precision, fit, reproducible
 
 
@@ -70,19 +71,47 @@ def test_the_gradient_is_clipped() -> None:
     norms = []
     network.w.register_post_accumulate_grad_hook(lambda p: norms.append(float(p.grad.norm())))
     clipped = []
-    original = torch.optim.Adam.step
+    original = Adam.step
 
     def step(self, *args, **kwargs):
         clipped.append(float(network.w.grad.norm()))
         return original(self, *args, **kwargs)
 
-    torch.optim.Adam.step = step
+    Adam.step = step
     try:
         fit(network, block(x, 1.0), block(x, 1.0), TrainingConfig(epochs=1, gradient_clip=0.5), seed=0)
     finally:
-        torch.optim.Adam.step = original
+        Adam.step = original
     assert norms[0] > 1e5
     assert clipped[0] == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("clip", [1e-2, 1e6])
+def test_steps_are_those_of_torch_to_the_bit(clip: float) -> None:
+    """So are its moments and their names, which checkpoints hold."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Linear(5, 7), nn.LayerNorm(7), nn.Linear(7, 1).double()]
+    networks = [nn.ModuleList(layers), copy.deepcopy(nn.ModuleList(layers))]
+    ours = Adam(networks[0].parameters(), 0.01)
+    theirs = torch.optim.Adam(networks[1].parameters(), lr=0.01, fused=True)
+    for number in range(20):
+        x = torch.randn(16, 5)
+        for network in networks:
+            network[1].requires_grad_(number > 5)  # what is frozen at first has a count of its own
+            network.zero_grad()
+            first, norm, last = network
+            last(torch.tanh(norm(first(x))).double()).square().mean().backward()
+            nn.utils.clip_grad_norm_(network.parameters(), clip)
+        ours.step()
+        theirs.step()
+        for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+            assert torch.equal(one, other)
+    expected = theirs.state_dict()["state"]
+    assert set(ours.moments) == set(expected)
+    for index, moments in ours.moments.items():
+        assert moments.keys() == expected[index].keys()
+        assert all(torch.equal(value, expected[index][name]) for name, value in moments.items())
+        assert all(value.dtype == expected[index][name].dtype for name, value in moments.items())
 
 
 def test_a_diverging_loss_says_where() -> None:
@@ -121,13 +150,19 @@ def test_reproducible_leaves_the_outside_as_it_was() -> None:
 
 
 def test_libraries_that_come_with_the_first_fit_are_held_to_one_thread_too() -> None:
+    """Torch's compiler, a second of processor time in each worker, does not come with it."""
     program = (
         "import farm.experiment\nfrom farm.training.fit import reproducible\n"
         "with reproducible(0):\n"
         "    import quantile_forest, scipy.optimize, sklearn.linear_model, statsmodels.api\n"
         "    from threadpoolctl import threadpool_info\n"
         "    print([pool['num_threads'] for pool in threadpool_info()])\n"
-        "print([pool['num_threads'] for pool in threadpool_info()])"
+        "print([pool['num_threads'] for pool in threadpool_info()])\n"
+        "import sys\nfrom farm.base.types import Inputs\n"
+        "from tests.training.test_fit import LSTMConfig, TrainingConfig, block, fit, np\n"
+        "blocks, inputs = [block(np.arange(64.0), 1.0)] * 2, Inputs(('x',), 1, np.zeros(1), np.ones(1))\n"
+        "fit(LSTMConfig(hidden_size=4).build(inputs), *blocks, TrainingConfig(epochs=2), 0)\n"
+        "print([name for name in sys.modules if name.startswith('torch._dynamo')])"
     )
     said = subprocess.run(
         [sys.executable, "-c", program],
@@ -136,10 +171,11 @@ def test_libraries_that_come_with_the_first_fit_are_held_to_one_thread_too() -> 
         text=True,
         check=True,
     ).stdout.splitlines()
-    inside, outside = (json.loads(line) for line in said)
+    inside, outside, compiler = (json.loads(line) for line in said)
     assert len(inside) >= 4
     assert set(inside) == {1}
     assert 2 in outside, "or the test sees nothing"
+    assert compiler == []
 
 
 def test_one_pass_is_the_loop_it_replaces(dataset: Dataset) -> None:

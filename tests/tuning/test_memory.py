@@ -39,7 +39,7 @@ def faults() -> int:
 # Pickled by value, since a worker of another process cannot import the tests.
 SCRIPT = f"""
 import sys
-from farm.tuning.engine import cluster
+from farm.tuning.connection import cluster
 
 {inspect.getsource(faults)}
 

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,20 +68,6 @@ def test_a_cluster_logs_to_a_server() -> None:
     check_for_cluster("postgresql://db/mlflow")
     with pytest.raises(UserError, match="file of one machine"):
         check_for_cluster("sqlite:///mlflow.db")
-
-
-def test_ray_that_was_imported_without_its_token_is_told_at_once() -> None:
-    """Ray reads the mode when it is imported; to be started with another it would wait and give up."""
-    program = (
-        "import ray\nfrom farm.base.errors import UserError\nfrom farm.tuning.engine import cluster\n"
-        "try:\n    with cluster(None, 1): pass\nexcept UserError as error: print(error)"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "set it before ray is imported" in done.stdout
-    assert done.stdout.count("\n") == 1
 
 
 def test_what_tune_saves_of_a_sweep_holds_none_of_its_data() -> None:
