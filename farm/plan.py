@@ -272,19 +272,26 @@ def keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _check_ranges(sweep: Sweep, common: Mapping[str, Any]) -> None:
-    """Refuse a declared range that no variant has a key for, or whose ends a variant does not take."""
+    """Refuse a declared range that no variant has a key for, or whose ends no variant takes."""
     for key, space in sweep.ranges.items():
         ends = space.options if isinstance(space, Choice) else (space.low, space.high)
         known: set[str] = set()
+        refused: list[UserError] = []
+        able = 0
         for row in sweep.variants:
             values = {**common, **row.values}
             fields = dict(keys(_trial_config(values, f"variant {row.name}")))
             known |= fields.keys()
-            if key in fields:
-                for end in ends:
+            able += key in fields
+            try:
+                for end in ends if key in fields else ():
                     _trial_config({**values, key: end}, f"range of {key}: variant {row.name}")
+            except UserError as error:
+                refused.append(error)
         if key not in known:
             raise UserError(f"sweep {sweep.title!r}: ranges: unknown key {key!r}: {nearest(key, known)}")
+        if len(refused) == able:
+            raise refused[0]
 
 
 def _with_settings(
