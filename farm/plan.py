@@ -115,8 +115,8 @@ def make_plan(name: str, sweep: Sweep, source: Source, options: Options) -> Plan
     rows: list[tuple[Role, Variant]] = [("baseline", row) for row in sweep.baselines]
     rows += [("variant", row) for row in _chosen(sweep.variants, options.variants)]
     shared = common | next(iter(replicates.values()))
-    _check_ranges(sweep, shared)
-    rows = _with_settings(rows, shared, options, sweep)
+    useless = _useless_ranges(sweep, shared)
+    rows = _with_settings(rows, shared, options, sweep, useless)
     trials = []
     for role, row in rows:
         for ticker, told in replicates.items():
@@ -271,8 +271,15 @@ def keys(config: Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", info
 
 
-def _check_ranges(sweep: Sweep, common: Mapping[str, Any]) -> None:
-    """Refuse a declared range that no variant has a key for, or whose ends no variant takes."""
+def _useless_ranges(sweep: Sweep, common: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return which variants do not take a declared range, by row and key.
+
+    Raises
+    ------
+    UserError
+        If no variant has its key, or none takes its ends.
+    """
+    useless: set[tuple[str, str]] = set()
     for key, space in sweep.ranges.items():
         ends = space.options if isinstance(space, Choice) else (space.low, space.high)
         known: set[str] = set()
@@ -288,14 +295,20 @@ def _check_ranges(sweep: Sweep, common: Mapping[str, Any]) -> None:
                     _trial_config({**values, key: end}, f"range of {key}: variant {row.name}")
             except UserError as error:
                 refused.append(error)
+                useless.add((row.name, key))
         if key not in known:
             raise UserError(f"sweep {sweep.title!r}: ranges: unknown key {key!r}: {nearest(key, known)}")
         if len(refused) == able:
             raise refused[0]
+    return useless
 
 
 def _with_settings(
-    rows: list[tuple[Role, Variant]], common: Mapping[str, Any], options: Options, sweep: Sweep
+    rows: list[tuple[Role, Variant]],
+    common: Mapping[str, Any],
+    options: Options,
+    sweep: Sweep,
+    useless: Collection[tuple[str, str]],
 ) -> list[tuple[Role, Variant]]:
     """Apply the settings to every row that has the key, and draw ``--samples`` from the ranges.
 
@@ -325,7 +338,11 @@ def _with_settings(
             f" {options.spell('samples')}"
         )
     drawn = {
-        row.name: {k: r for k, r in ranges.items() if k in fields[row.name]}
+        row.name: {
+            k: r
+            for k, r in ranges.items()
+            if k in fields[row.name] and (k in asked_ranges or (row.name, k) not in useless)
+        }
         for role, row in rows
         if role == "variant"
     }

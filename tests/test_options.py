@@ -288,6 +288,15 @@ def test_a_value_fixes_what_the_sweep_has_a_range_for(ar1_panel: Panel) -> None:
     assert drawn(make_plan("two", MINE, ar1_panel, pair), "training.learning_rate") == within
 
 
+def test_a_range_is_drawn_from_for_the_variants_that_take_it() -> None:
+    name, declared = load_sweep("probabilistic")
+    made = make_plan(name, declared, load_panel(), Options(quick=True, samples=2))
+    tails = {trial.row: trial.config.model_dump()["model"].get("tail_weight") for trial in made.trials}
+    by_row = {row.rsplit(" sample", 1)[0] for row, tail in tails.items() if tail not in (None, 1.0)}
+    assert by_row, "some rows draw it"
+    assert by_row < {row.name for row in declared.variants}, "and rows of another head do not"
+
+
 SAME = (
     "hidden_size=16",
     "model.hidden_size=32",
