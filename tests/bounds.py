@@ -38,7 +38,6 @@ GROUPS = {
         "tests/e2e/test_all.py",
         "tests/e2e/test_examples.py",
         "tests/e2e/test_weights.py",
-        "tests/tuning/test_connection.py",
         "tests/tuning/test_memory.py",
         "tests/test_stale.py",
         "tests/tuning/test_search.py",

@@ -21,6 +21,7 @@ SECRETS = {
     "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/planted-google-77aa.json",
     "HF_TOKEN": "planted-hub-token-19bd",
 }
+PASSWORD = "planted-password-c0de"  # of a tracking server
 # What examples/first_sweep.py asks for, as the command line has it.
 QUICK = ("ablation", "--quick", "--epochs", "2")
 
@@ -38,6 +39,11 @@ class Sweep(NamedTuple):
     @property
     def storage(self) -> str:
         return str(self.folder / "farm_store")
+
+
+def holding(folder: Path, secret: str) -> list[Path]:
+    """Find the files that hold a text, plain or in the way that an HTTP header has it."""
+    return [p for p in folder.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
 
 
 @pytest.fixture(scope="session")

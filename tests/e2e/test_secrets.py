@@ -5,39 +5,17 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import call
-from tests.e2e.conftest import QUICK, SECRETS, Sweep
+from tests.e2e.conftest import PASSWORD, SECRETS, Sweep, holding
 
-pytestmark = pytest.mark.e2e(30)
-
-PASSWORD = "planted-password-c0de"
+pytestmark = pytest.mark.e2e(10)
 
 
-def holding(folder: Path, secret: str) -> list[Path]:
-    """Find the files that hold a text, plain or in the way that an HTTP header has it."""
-    return [p for p in folder.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
-
-
+# That of a server is looked for in tests/e2e/test_served.py.
 def test_what_the_environment_holds_is_in_nothing_that_a_sweep_leaves(quick_sweep: Sweep) -> None:
     assert (quick_sweep.folder / "mlflow.db").stat().st_size > 100_000
     for secret in SECRETS.values():
         assert secret not in quick_sweep.output
         assert holding(quick_sweep.folder, secret) == []
-
-
-def test_the_password_of_a_server_is_nowhere(quick_sweep: Sweep, serve, tmp_path: Path) -> None:
-    server, work = tmp_path / "server", tmp_path / "work"
-    server.mkdir()
-    work.mkdir()
-    command = ["server", "--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./art",
-               "--workers", "1"]  # fmt: skip
-    with serve(command, "health", server) as url:
-        uri = url.replace("://", f"://planted-user:{PASSWORD}@")
-        done = call(work, *QUICK, "--storage", quick_sweep.storage, "--tracking-uri", uri)
-    assert done.code == 0, done.out + done.err
-    assert (server / "server.db").stat().st_size > 100_000
-    assert "://***@127.0.0.1" in (work / "results" / "ablation" / "report.html").read_text()
-    assert PASSWORD not in done.out + done.err
-    assert holding(tmp_path, PASSWORD) == []
 
 
 @pytest.mark.parametrize(

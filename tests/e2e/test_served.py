@@ -11,9 +11,9 @@ from mlflow.tracking import MlflowClient
 
 from farm.data.door import load_panel
 from tests.conftest import call
-from tests.e2e.conftest import QUICK, Sweep
+from tests.e2e.conftest import PASSWORD, QUICK, Sweep, holding
 
-pytestmark = pytest.mark.e2e(100)
+pytestmark = pytest.mark.e2e(40)
 
 
 def logged(uri: str) -> dict[tuple[str, ...], tuple[object, ...]]:
@@ -59,18 +59,27 @@ def best_of(quick_sweep: Sweep) -> tuple[str, pd.Series]:
     return run.info.run_id, stored[stored["date"] == "2020-11-20"].set_index("ticker")["predicted"]
 
 
-def test_a_server_is_told_the_same_as_a_file(quick_sweep: Sweep, serve, tmp_path) -> None:
+def test_a_server_is_told_the_same_as_a_file_and_its_password_is_nowhere(
+    quick_sweep: Sweep, serve, tmp_path
+) -> None:
+    work, server = tmp_path / "work", tmp_path / "server"
+    work.mkdir()
+    server.mkdir()
     command = ["server", "--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "kept"]
-    with serve([*command, "--workers", "1"], "health", tmp_path) as address:
-        done = call(tmp_path, *QUICK, "--storage", quick_sweep.storage, "--tracking-uri", address)
+    with serve([*command, "--workers", "1"], "health", server) as address:
+        uri = address.replace("://", f"://planted-user:{PASSWORD}@")
+        done = call(work, *QUICK, "--storage", quick_sweep.storage, "--tracking-uri", uri)
         assert done.code == 0, done.out + done.err
-        assert f"{address}/#/experiments/" in done.out
+        assert f"{address.replace('://', '://***@')}/#/experiments/" in done.out
         there, here = logged(address), logged(quick_sweep.uri)
         assert there.keys() == here.keys()
         assert len(here) == 1 + 11 + 22
         for name in here:
             assert there[name] == here[name], name
-    assert not (tmp_path / "mlflow.db").exists()
+    assert not (work / "mlflow.db").exists()
+    assert "://***@127.0.0.1" in (work / "results" / "ablation" / "report.html").read_text()
+    assert PASSWORD not in done.out + done.err
+    assert holding(tmp_path, PASSWORD) == []
 
 
 def test_the_best_model_is_served_on_a_request(quick_sweep: Sweep, serve, tmp_path, monkeypatch) -> None:

@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.conftest import call
 
-pytestmark = pytest.mark.e2e(100)
+pytestmark = [pytest.mark.slow, pytest.mark.e2e(100)]
 
 COMMON = ("weights", "--quick", "--epochs", "2", "--objective", "val/rmse", "--objective", "val/violations")
 
