@@ -363,7 +363,10 @@ def test_the_way_out_of_the_trash_is_the_one_told(logged: Path) -> None:
     command = str(refused.value).split("`")[1]
     arguments = command.removeprefix("mlflow experiments ").split()
     done = CliRunner().invoke(
-        commands, arguments, env={"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}, catch_exceptions=False
+        commands,
+        arguments,
+        env={"MLFLOW_TRACKING_URI": f"sqlite:///{Path.cwd() / 'mlflow.db'}"},
+        catch_exceptions=False,
     )
     assert done.exit_code == 0, done.output
     go()

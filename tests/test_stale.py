@@ -121,7 +121,7 @@ def test_an_older_database_is_used_and_its_runs_count_for_nothing(
     before = runs()
     assert len(before) > 10
     (old / "weights-forecast.py").write_text(OWN)
-    done = call(old, "weights-forecast.py")
+    done = call(old, "weights-forecast.py", "--concurrency", "1")
     assert done.code == 0, done.err
     assert "2 of 2 trials to run" in done.out, "what is logged is no result"
     line = "MLflow experiment 'weights-forecast' has runs that another version of Farm wrote: they are left"

@@ -133,7 +133,7 @@ def sweep(folder: Path, storage: str, tracking: str = "mlflow.db") -> str:
     folder.mkdir(exist_ok=True)
     (folder / "three.py").write_text(SWEEP)
     places = ("--storage", storage, "--tracking-uri", f"sqlite:///{folder / tracking}")
-    done = call(folder, "three.py", *places)
+    done = call(folder, "three.py", "--concurrency", "1", *places)
     assert done.code == 0, done.err
     return done.out
 

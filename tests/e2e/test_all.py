@@ -49,7 +49,7 @@ def run(ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(farm.sweep, "sweeps", lambda: SWEEPS)
 
     def called(*arguments: str) -> tuple[int, str]:
-        done = call(tmp_path, "all", *arguments)
+        done = call(tmp_path, "all", "--concurrency", "1", *arguments)
         return done.code, " ".join((done.out + done.err).split())
 
     return called

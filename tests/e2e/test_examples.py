@@ -9,6 +9,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+import farm.api
+
 pytestmark = pytest.mark.e2e(40)
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -45,6 +47,8 @@ def run_here(name: str, said: str, picture: str, folder: Path, monkeypatch, caps
 
 @pytest.mark.parametrize("name", list(SWEEPS))
 def test_a_script_that_sweeps(name: str, ray_here: None, tmp_path: Path, monkeypatch, capsys) -> None:
+    # One worker, whose imports are most of so small a sweep.
+    monkeypatch.setitem(farm.api.run.__kwdefaults__, "concurrency", 1)
     run_here(name, *SWEEPS[name], tmp_path, monkeypatch, capsys)
 
 

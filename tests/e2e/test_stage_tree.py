@@ -81,7 +81,7 @@ def command(tmp_path: Path, source) -> list[str]:
         replicate="surfaces",
         seeds=1,
     )
-    text = f"from farm.base.search_space import *\nSWEEP = Sweep.model_validate({sweep.model_dump()!r})\n"
+    text = f"from farm.base.search_space import *\nSWEEP = Sweep.model_validate({sweep.model_dump(exclude_unset=True)!r})\n"
     (tmp_path / "tiny.py").write_text(text)
     return [
         sys.executable, "-m", "farm.sweep", "tiny.py", "--surface", "world.npz",
