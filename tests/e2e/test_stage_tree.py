@@ -81,7 +81,8 @@ def command(tmp_path: Path, source) -> list[str]:
         replicate="surfaces",
         seeds=1,
     )
-    text = f"from farm.base.search_space import *\nSWEEP = Sweep.model_validate({sweep.model_dump(exclude_unset=True)!r})\n"
+    declared = sweep.model_dump(exclude_unset=True)
+    text = f"from farm.base.search_space import *\nSWEEP = Sweep.model_validate({declared!r})\n"
     (tmp_path / "tiny.py").write_text(text)
     return [
         sys.executable, "-m", "farm.sweep", "tiny.py", "--surface", "world.npz",
