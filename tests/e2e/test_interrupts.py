@@ -33,6 +33,7 @@ def marked(mark: str) -> list[psutil.Process]:
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     command = [sys.executable, "-m", "farm.sweep", "ablation", "--tickers", "AAPL", "--seeds", "8"]
+    command += ["--concurrency", "1"]
     process = subprocess.Popen(
         [*command, "--variants", "LSTM-Raw"],
         cwd=tmp_path,
@@ -80,6 +81,8 @@ def test_two_at_once_do_the_work_once(tmp_path: Path) -> None:
         "AAPL",
         "--variants",
         "LSTM-Raw,LSTM-Feat",
+        "--concurrency",
+        "1",
     ]
     both = [
         subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -86,7 +86,7 @@ def command(tmp_path: Path, source) -> list[str]:
     (tmp_path / "tiny.py").write_text(text)
     return [
         sys.executable, "-m", "farm.sweep", "tiny.py", "--surface", "world.npz",
-        "--checkpoint-every", "0", "--concurrency", "2",
+        "--checkpoint-every", "0", "--concurrency", "1",
     ]  # fmt: skip
 
 

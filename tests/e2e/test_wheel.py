@@ -164,7 +164,7 @@ def test_a_wheel_alone_runs_a_sweep(installed: Path, tmp_path: Path) -> None:
     assert "133 trials" in say(python, "-m", "farm.sweep", "ablation", "--dry-run", cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
-    small = ("--quick", "--epochs", "1", "--tickers", "AAPL", "--variants", "LSTM-Raw")
+    small = ("--quick", "--epochs", "1", "--tickers", "AAPL", "--variants", "LSTM-Raw", "--concurrency", "1")
     assert "vs linear" in say(script, "ablation", *small, cwd=tmp_path)
     results = (tmp_path / "results" / "ablation" / "results.csv").read_text()
     assert len(results.splitlines()) == 1 + 1 + 7, "a network and seven baselines"

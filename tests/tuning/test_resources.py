@@ -133,6 +133,7 @@ def test_trials_share_gpus_and_none_is_shared_beyond_its_whole(logical: None, tm
 
     tuner = tune.Tuner(
         tune.with_resources(trial, needs),
+        tune_config=tune.TuneConfig(reuse_actors=True),
         param_space={"number": tune.grid_search(list(range(8)))},
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     )
