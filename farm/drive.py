@@ -512,7 +512,7 @@ class _Driver:
         self._console.print(f"all of it on one page: {where}", style="dim", markup=False, soft_wrap=True)
 
     def _log_steps(self, end: Conclusion, found: Found | None, out: Path) -> dict[str, Callable[[], None]]:
-        """Give what is left to log, by what would be missing; the thread that logs does it."""
+        """Return what is left to log, by what would be missing; the thread that logs does it."""
         from farm.report.note import verdict_note
 
         plan = self.plan
@@ -556,7 +556,7 @@ class _Driver:
         return {what: partial(at_the_desk, step) for what, step in steps.items()}
 
     def where(self) -> str | None:
-        """Say where the runs can be looked at; None if MLflow could not be opened."""
+        """Return where the runs can be looked at; None if MLflow could not be opened."""
         opened = self._tracking()
         if opened.exception() is not None:
             return None

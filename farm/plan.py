@@ -390,7 +390,7 @@ def typed(
 
 
 def full_key(asked: str, known: Collection[str], what: str = "--set") -> str:
-    """Give the dotted key that a setting means by a full key or by the end of one.
+    """Return the dotted key that a setting means by a full key or by the end of one.
 
     Raises
     ------

@@ -95,7 +95,7 @@ def absolute(uri: str, folder: Path) -> str:
 
 
 def _path(uri: str) -> Path | None:
-    """Give the file of a database of SQLite; None of anything else."""
+    """Return the file of a database of SQLite; None of anything else."""
     scheme, separator, rest = uri.partition(":///")
     if not separator or scheme not in ("sqlite", "sqlite+pysqlite"):
         return None
@@ -237,7 +237,7 @@ def _fluent(uri: str) -> Iterator[None]:
 
 
 def _artifacts(uri: str, folder: Path) -> str | None:
-    """Give the folder of artifacts beside a database; None where a server keeps them."""
+    """Return the folder of artifacts beside a database; None where a server keeps them."""
     scheme = urlsplit(uri).scheme
     if scheme in ("http", "https") or scheme.startswith("databricks") or uri == "databricks":
         return None
@@ -374,7 +374,7 @@ def _create(uri: str) -> None:
 
 
 def _empty_tables() -> str:
-    """Give the statements that make MLflow's tables: what its migrations leave in a database in memory."""
+    """Return the statements that make MLflow's tables: what its migrations leave in a database in memory."""
     from mlflow.store.db.utils import _initialize_tables
     from sqlalchemy import create_engine
 

@@ -25,7 +25,7 @@ class Look:
 
 
 def looks_of(table: pd.DataFrame) -> dict[str, Look]:
-    """Give each model its look, by the order of names, so that a new ranking changes no colour."""
+    """Return the look of each model, by the order of names, so that a new ranking changes no colour."""
     looks = {}
     for i, name in enumerate(sorted(table.loc[table["role"] == "variant", "model"])):
         colour = COLOURS[i % len(COLOURS)]

@@ -80,7 +80,7 @@ class Attempt:
 
 
 def journal_of(store: Store, name: str, out: Path) -> Path:
-    """Say where the studies of a sweep are: in its store, or among its results if that is elsewhere."""
+    """Return where the studies of a sweep are: in its store, or among its results if that is elsewhere."""
     if "://" in store.root:
         return out / "studies.journal"
     return Path(store.root) / "studies" / f"{name}.journal"
