@@ -24,13 +24,13 @@ from rich.markup import escape
 
 from farm import serving
 from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, optional, tell_missing
-from farm.base.errors import UserError, without_credentials
+from farm.base.errors import UserError, of_one_line, without_credentials
 from farm.base.options import Concurrency, Place, Seconds
 from farm.data.panel import Panel
 from farm.plan import Plan, Trial
 from farm.report.dry_run import show_plan, show_search
 from farm.report.progress import Progress
-from farm.space import SearchPlan, with_rows
+from farm.space import SearchPlan, check_objectives, with_rows
 from farm.store import Record, Store
 from farm.tracking import (
     NotOurs,
@@ -270,6 +270,7 @@ class _Driver:
                 missing.append(trial)
             else:
                 self.records[trial.signature] = found
+        self._fill_scores()
         if self._runtime.report_only:
             reasons = {trial.name: self._store.failure(trial.signature) for trial in missing}
             self.failures |= {name: reason for name, reason in reasons.items() if reason}
@@ -303,6 +304,30 @@ class _Driver:
                     )
         self.seconds += time.monotonic() - started
         return all(trial.signature in self.records or trial.name in self.failures for trial in missing)
+
+    def _fill_scores(self) -> None:
+        """Compute what stored trials lack of the metrics that there are now, and say so."""
+        names: dict[str, None] = {}
+        count = 0
+        for trial in self.plan.trials:
+            if trial.signature not in self.records:
+                continue
+            try:
+                record, computed = self._store.fill_scores(self.records[trial.signature], self.plan.source)
+            except Exception as error:  # noqa: BLE001  (a metric is anybody's code, and the rest goes on)
+                self.failures[f"metrics of {trial.name}"] = of_one_line(error)
+                continue
+            self.records[trial.signature] = record
+            count += bool(computed)
+            names |= dict.fromkeys(computed)
+        if names:
+            some = f"{len(names)} metric{'s' * (len(names) > 1)}"
+            self._console.print(
+                f"{some} computed for {count} stored trial{'s' * (count > 1)}: {', '.join(names)}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
     def _listener(self, progress: Progress, failures: dict[str, str]) -> Callable[[Event], None]:
         def on_event(event: Event) -> None:
@@ -362,6 +387,7 @@ class _Driver:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
         from farm.tuning.studies import journal_of, tried_so_far
 
+        check_objectives(search.objectives, search.space.bases.values(), self.plan.source)
         journal = journal_of(self._store, self.plan.name, self._runtime.results(self.plan.name))
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
         if self._runtime.report_only:
@@ -411,6 +437,9 @@ class _Driver:
                 address=self._runtime.cluster,
             )
         self.attempts += found
+        lost = Counter(attempt.error or "it was lost" for attempt in found if attempt.state == "failed")
+        for number, (reason, count) in enumerate(lost.items(), start=1):
+            self.failures[f"{count} config{'s' * (count > 1)} of {sampler} ({number})"] = reason
         for attempt in found:
             for signature in attempt.signatures if attempt.state == "complete" else ():
                 if signature not in self.records and (record := self._store.get(signature)) is not None:

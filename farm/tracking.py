@@ -292,6 +292,8 @@ class _Logged:
         Whether all of it was written.
     scores
         Names of its ``vs/`` metrics.
+    scored
+        A digest of the versions of its other metrics.
     params
         Names of those that it has; none of one that is whole, to which none is added.
     tags
@@ -302,6 +304,7 @@ class _Logged:
     parent: str
     whole: bool
     scores: frozenset[str]
+    scored: str
     params: frozenset[str]
     tags: Mapping[str, str]
 
@@ -314,6 +317,7 @@ class _Logged:
             tags.get("mlflow.parentRunId", ""),
             whole,
             frozenset(name for name in run.data.metrics if name.startswith("vs/")),
+            tags.get("farm.scored", ""),
             frozenset(() if whole else run.data.params),
             {name: tags[name] for name in _MARKS if name in tags},
         )
@@ -529,7 +533,7 @@ class Tracking:
         """
         scores = {metric_name(name) for name in defined(skill)}
         run = self._trials.get(trial.signature)
-        if run is not None and run.whole and scores <= run.scores:
+        if run is not None and run.whole and scores <= run.scores and run.scored == record.scored:
             if run.parent != self.parent:  # the latest sweep that asks for a trial shows it
                 self._client.set_tag(run.run_id, "mlflow.parentRunId", self.parent)
             return
@@ -544,8 +548,9 @@ class Tracking:
         # What is there may be numbered as another plan had it, and a param is never changed.
         missing = {name: value for name, value in params.items() if name not in run.params}
         self._finish(run.run_id, trial_metrics(record, skill), missing, when)
+        self._client.set_tag(run.run_id, "farm.scored", record.scored)
         self._trials[trial.signature] = replace(
-            run, whole=True, scores=run.scores | scores, params=frozenset()
+            run, whole=True, scores=run.scores | scores, scored=record.scored, params=frozenset()
         )
 
     @_told()
@@ -585,9 +590,8 @@ class Tracking:
         UserError
             If MLflow cannot be written.
         """
-        digest = hashlib.sha256(" ".join(sorted(trial.signature for trial in trials)).encode()).hexdigest()[
-            :16
-        ]
+        shown = sorted(f"{trial.signature} {records[trial.signature].scored}" for trial in trials)
+        digest = hashlib.sha256(" ".join(shown).encode()).hexdigest()[:16]
         when = int(1000 * max(record.finished for record in records.values()))
         sweep = self._client.get_run(self.parent)
         finished = sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest

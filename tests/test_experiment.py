@@ -31,7 +31,7 @@ def alone(source) -> Result:
 
 def metrics(result: Result) -> dict[str, float]:
     """Scores without seconds, which differ from run to run."""
-    return {k: v for k, v in result.evaluation.metrics.items() if not k.endswith("_seconds")}
+    return {k: v for k, v in result.metrics.items() if not k.endswith("_seconds")}
 
 
 def losses(result: Result) -> list[tuple]:
@@ -80,8 +80,8 @@ def test_the_learning_curve_counts_on(alone) -> None:
     ]
     assert alone.history.best_epoch in (7, 8), "of the last phase"
     best = alone.history.epochs[alone.history.best_epoch - 1]
-    assert alone.evaluation.metrics["val/best_loss"] == best.val_loss
-    assert alone.evaluation.metrics["cost/epochs"] == 8
+    assert alone.metrics["val/best_loss"] == best.val_loss
+    assert alone.metrics["cost/epochs"] == 8
     assert len(set(alone.stages.values())) == 4
 
 
@@ -275,8 +275,6 @@ def test_a_gpu_without_room_is_noted_on_the_run(ar1_panel: Panel, monkeypatch: p
 
     monkeypatch.setattr(HeadedNetwork, "loss", crowded)
     result = run(config, ar1_panel)
-    assert result.evaluation.metrics["cost/batch_parts"] == 2
-    assert result.evaluation.tags["out of memory"] == "batches taken in 2 parts"
-    assert result.evaluation.metrics["test/rmse"] == pytest.approx(
-        roomy.evaluation.metrics["test/rmse"], rel=1e-3
-    )
+    assert result.metrics["cost/batch_parts"] == 2
+    assert result.tags["out of memory"] == "batches taken in 2 parts"
+    assert result.metrics["test/rmse"] == pytest.approx(roomy.evaluation.metrics["test/rmse"], rel=1e-3)

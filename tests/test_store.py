@@ -7,6 +7,7 @@ import pytest
 
 from farm.base.errors import UserError
 from farm.base.types import RISK_LEVELS, Forecast
+from farm.evaluation.scores import Evaluation
 from farm.experiment import TrialConfig
 from farm.store import FORECAST, MODEL, RECORD, Store, sealed, unsealed
 
@@ -18,16 +19,18 @@ def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
     store.put("abc", config, result)
     record = store.get("abc")
     assert record is not None
-    assert record.metrics == result.evaluation.metrics
+    assert record.metrics == result.metrics
     assert TrialConfig.model_validate(record.config | {"study": config.study}) == config
     frame = record.forecast()
-    forecast = result.evaluation.forecasts[""]
+    forecast = result.evaluation.test.forecasts[""]
     np.testing.assert_array_equal(frame["predicted"], forecast.point)
-    np.testing.assert_array_equal(frame["actual"], result.evaluation.actual)
+    np.testing.assert_array_equal(frame["actual"], result.evaluation.test.actual)
     np.testing.assert_array_equal(
         frame[[f"q{100 * level:02.0f}" for level in RISK_LEVELS]].to_numpy(), forecast.quantiles
     )
-    np.testing.assert_array_equal(frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.times)
+    np.testing.assert_array_equal(
+        frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.test.times
+    )
     state = store.model_state("abc")
     assert set(state) == set(result.state)
     assert all(np.array_equal(state[name], result.state[name]) for name in state)
@@ -35,25 +38,27 @@ def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
 
 def test_holds_several_evaluations(finished, tmp_path: Path) -> None:
     config, result = finished
-    doubled = {"": result.evaluation.forecasts[""], "s1": Forecast(point=result.evaluation.actual)}
+    test = result.evaluation.test
+    doubled = replace(test, forecasts={"": test.forecasts[""], "s1": Forecast(point=test.actual)})
     store = Store(str(tmp_path)).open()
-    store.put("abc", config, replace(result, evaluation=replace(result.evaluation, forecasts=doubled)))
+    store.put("abc", config, replace(result, evaluation=Evaluation({"test": doubled})))
     record = store.get("abc")
     assert record is not None
-    np.testing.assert_array_equal(record.forecast("s1")["predicted"], result.evaluation.actual)
+    np.testing.assert_array_equal(record.forecast("s1")["predicted"], result.evaluation.test.actual)
     assert "q05" not in record.forecast("s1")
 
 
 def test_keeps_what_each_sample_is_about(finished, tmp_path: Path) -> None:
     config, result = finished
-    items = tuple(["b", "a", "c"][i % 3] for i in range(len(result.evaluation.actual)))
+    items = tuple(["b", "a", "c"][i % 3] for i in range(len(result.evaluation.test.actual)))
     store = Store(str(tmp_path)).open()
-    store.put("abc", config, replace(result, evaluation=replace(result.evaluation, items=items)))
+    block = replace(result.evaluation.test, items=items)
+    store.put("abc", config, replace(result, evaluation=Evaluation({"test": block})))
     record = store.get("abc")
     assert record is not None
     assert tuple(record.forecast()["item"]) == items
     with pytest.raises(ValueError, match="2 items"):
-        replace(result.evaluation, items=("a", "b"))
+        replace(block, items=("a", "b"))
 
 
 @pytest.mark.parametrize("name", [FORECAST, MODEL, RECORD])

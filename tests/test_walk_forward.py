@@ -43,12 +43,12 @@ def test_each_window_is_a_fit_by_itself_to_the_bit(network, ar1_panel) -> None:
             forecast = alone.predict(test.take(slice(*np.searchsorted(test.refit, [k, k + 1]))))
         points.append(forecast.point)
         quantiles.append(forecast.quantiles)
-    found = result.evaluation.forecasts[""]
+    found = result.evaluation.test.forecasts[""]
     np.testing.assert_array_equal(found.point, np.concatenate(points))
     np.testing.assert_array_equal(found.quantiles, np.concatenate(quantiles))
     assert found.levels == RISK_LEVELS
     assert found.density is not None
-    assert len(found.density.location) == len(found.point) == len(result.evaluation.times)
+    assert len(found.density.location) == len(found.point) == len(result.evaluation.test.times)
 
 
 def test_scores_are_of_all_test_days_together(network) -> None:
@@ -71,7 +71,7 @@ def test_the_stored_state_gives_the_forecasts_back(network, ar1_panel) -> None:
     again = Refitted([config.model.build(refit.inputs) for refit in data.refits])
     again.load_state({k[6:]: v for k, v in result.state.items() if k.startswith("model.")})
     np.testing.assert_array_equal(
-        again.predict(data.open_test()).point, result.evaluation.forecasts[""].point
+        again.predict(data.open_test()).point, result.evaluation.test.forecasts[""].point
     )
     assert {"inputs.0.mean", "inputs.2.scale", "inputs.mean"} <= set(result.state)
     with pytest.raises(ValueError, match="say which fit"):
@@ -85,7 +85,7 @@ def test_a_baseline_learns_more_with_each_window(ar1_panel) -> None:
     assert len(weights) >= 3
     assert not np.array_equal(weights[0], weights[-1])
     # The world's law is that tomorrow is 0.9 of today.
-    assert result.evaluation.metrics["test/rmse"] < 1.1 * 0.01
+    assert result.metrics["test/rmse"] < 1.1 * 0.01
 
 
 def test_a_calibrator_is_refused_and_too_short_a_panel_is_one_line(ar1_panel) -> None:

@@ -15,8 +15,17 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from farm.base.types import Floats, Forecast
+from farm.evaluation.metric import metric
 
 
+@metric(
+    "interval",
+    direction="max",
+    optimum=math.inf,
+    unit="1",
+    reads="quantiles",
+    undefined="a truth lies where the quantiles leave no density",
+)
 def log_score(forecast: Forecast, truth: Floats) -> float:
     """Give the mean logarithm of the forecast density at the truth (Good 1952, JRSS B 14(1)).
 

@@ -10,7 +10,7 @@ Shape letters: S samples, T days ahead, W maturities, M strikes, G = W * M cells
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy as np
 from farm.base.surfaces import Paths, SurfaceInputs
 from farm.base.types import Dates, Floats, Forecast, Ints
 from farm.evaluation.arbitrage import static_arbitrage
-from farm.evaluation.cointegration import Mask, Preservation, correlation_distance, preservation
-from farm.evaluation.metric import evaluate, metric_name
+from farm.evaluation.cointegration import Preservation, correlation_distance, preservation
+from farm.evaluation.metric import measure, metric_name
+from farm.evaluation.scores import UNSCORED, Block, Evaluation, Mask
 
 LEVELS = (0.05, 0.5, 0.95)
 HORIZONS = (1, 7, 14, 30, 60, 90, 126, 180, 252)  # the plan's, half a year and a year
@@ -38,8 +39,10 @@ class Stretch:
         Row of the first of them in the record.
     dates
         (T,).
+    known
+        The last day before them.
     last
-        The last known surface, (W, M).
+        The surface of that day, (W, M).
     truth
         (T, W, M).
     paths
@@ -48,6 +51,7 @@ class Stretch:
 
     row: int
     dates: Dates
+    known: np.datetime64
     last: Floats
     truth: Floats
     paths: Paths
@@ -64,7 +68,7 @@ class Stretch:
 
     def cut(self, days: int) -> Stretch:
         """Keep the first days."""
-        return Stretch(self.row, self.dates[:days], self.last, self.truth[:days], self.paths)
+        return replace(self, dates=self.dates[:days], truth=self.truth[:days])
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class FlatPaths:
     dates, row, lead, cell
         Of each entry: its day, that day's row in the record, days since the last known one (from 1) and
         the number of its cell, (B,) each.
+    starts
+        The last known day of each entry, (B,).
     """
 
     forecast: Forecast
@@ -88,11 +94,12 @@ class FlatPaths:
     row: Ints
     lead: Ints
     cell: Ints
+    starts: Dates
 
 
 def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
     """Make one forecast of stretches; quantiles are those of the samples at `LEVELS`."""
-    point, quantiles, truth, dates, row, lead = [], [], [], [], [], []
+    point, quantiles, truth, dates, row, lead, starts = [], [], [], [], [], [], []
     cells = stretches[0].last.size
     for stretch in stretches:
         samples, days = stretch.samples, len(stretch.truth)
@@ -103,6 +110,7 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
         dates.append(np.repeat(stretch.dates, cells))
         row.append(np.repeat(np.arange(stretch.row, stretch.row + days), cells))
         lead.append(np.repeat(np.arange(1, days + 1), cells))
+        starts.append(np.repeat(stretch.known, days * cells))
     every = np.concatenate(row)
     return FlatPaths(
         Forecast(np.concatenate(point), np.concatenate(quantiles).astype(np.float64), LEVELS),
@@ -111,66 +119,88 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
         every,
         np.concatenate(lead),
         np.tile(np.arange(cells), len(every) // cells),
+        np.concatenate(starts),
     )
 
 
-def path_scores(
-    flat: FlatPaths,
-    cells: Sequence[str],
-    offset: int,
-    regimes: Mapping[str, Mask],
-    part: str = "",
-    block: str = "test",
-) -> dict[str, float]:
-    """Score paths as a whole, by pass, by horizon, by cell and by regime.
+def path_subsets(flat: FlatPaths, offset: int, regimes: Mapping[str, Mask]) -> dict[str, Mask]:
+    """Mark the entries of each pass and of each regime, (B,) bool.
+
+    Parameters
+    ----------
+    flat
+        See `flatten`.
+    offset
+        Days of a pass: ``pass1`` are the days 1 to `offset` ahead. A path that knows no passes is cut
+        alike.
+    regimes
+        Days of the record, (N,) bool, by name, such as ``crisis``.
+    """
+    number = (flat.lead - 1) // offset + 1
+    passes = {f"pass{place}": number == place for place in range(1, int(number.max()) + 1)}
+    return passes | {name: days[flat.row] for name, days in regimes.items()}
+
+
+def path_block(
+    flat: FlatPaths, cells: Sequence[str] = (), subsets: Mapping[str, Mask] | None = None
+) -> Block:
+    """Lay flat paths out as a block with one forecast.
 
     Parameters
     ----------
     flat
         See `flatten`.
     cells
-        Names of the cells.
-    offset
-        Days of a pass: pass 1 are the days 1 to `offset` ahead. A path that knows no passes is cut
-        alike.
-    regimes
-        Days of the record, (N,) bool, by name, such as ``crisis``.
-    part, block
-        See `farm.evaluation.metric.evaluate`.
+        Names of the cells; without them the samples have no items.
+    subsets
+        See `path_subsets`.
+    """
+    items = tuple(cells[cell] for cell in flat.cell) if cells else ()
+    return Block(
+        flat.dates, flat.truth, {"": flat.forecast}, items, flat.starts, flat.lead, dict(subsets or {})
+    )
+
+
+@measure("evaluation", study="surface")
+def paths(evaluation: Evaluation) -> dict[str, float]:
+    """Compute errors by horizon and by cell, and how much the third pass is worse than the first.
 
     Returns
     -------
     dict
-        ``{block}/rmse`` and every other metric; the same as ``{block}/pass1/...`` and
-        ``{block}/crisis/...``; ``{block}/degradation``, RMSE of pass 3 over that of pass 1;
-        ``{block}/horizon/30/rmse`` of the first 30 days and ``{block}/grid/1y 1/rmse``.
+        Of each part and block ``{block}/horizon/30/rmse``, of the first 30 days, and where the samples have
+        cells ``{block}/grid/1y 1/rmse``; ``{block}/degradation``, RMSE of pass 3 over that of pass 1; of
+        half a year on validation days ``val/six-month/degradation``, of pass 2 over pass 1.
     """
-
-    def named(below: str) -> str:
-        return "/".join(filter(None, (part, below)))
-
-    def score(below: str, keep: Mask | None = None) -> dict[str, float]:
-        return evaluate(flat.forecast, flat.truth, block, named(below), keep)
+    scores: dict[str, float] = {}
 
     def rmse(keep: Mask) -> float:
         return float(np.sqrt(squared[keep].mean()))
 
-    squared = (flat.forecast.point - flat.truth) ** 2
-    scores = score("")
-    number = (flat.lead - 1) // offset + 1
-    for pass_number in range(1, int(number.max()) + 1):
-        scores |= score(f"pass{pass_number}", number == pass_number)
-    if number.max() >= 3:
-        scores[metric_name(block, part, "degradation")] = rmse(number == 3) / rmse(number == 1)
-    for name, days in regimes.items():
-        keep = days[flat.row]
-        if keep.any():
-            scores |= score(name, keep)
-    for horizon in HORIZONS:
-        if horizon <= flat.lead.max():
-            scores[metric_name(block, named(f"horizon/{horizon}"), "rmse")] = rmse(flat.lead <= horizon)
-    for cell, name in enumerate(cells):
-        scores[metric_name(block, named(f"grid/{name}"), "rmse")] = rmse(flat.cell == cell)
+    for key, block in evaluation.blocks.items():
+        name, _, beside = key.partition("/")
+        if block.leads is None or name == UNSCORED:
+            continue
+        cells = np.array(block.items)
+        for part, forecast in block.forecasts.items():
+            if part in block.calibrated:
+                continue
+            middle = "/".join(filter(None, (beside, part)))
+            stem = f"{name}/{middle}" if middle else name
+            squared = (forecast.point - block.actual) ** 2
+            for horizon in HORIZONS:
+                if horizon <= block.leads.max():
+                    scores[f"{stem}/horizon/{horizon}/rmse"] = rmse(block.leads <= horizon)
+            for cell in dict.fromkeys(block.items):
+                scores[f"{stem}/grid/{cell}/rmse"] = rmse(cells == cell)
+            passes = [block.subsets.get(f"pass{number}") for number in (1, 2, 3)]
+            later = passes[1] if beside == "six-month" else passes[2]
+            if (
+                passes[0] is not None
+                and later is not None
+                and "pass1" in block.subsets_of.get(part, ("pass1",))
+            ):
+                scores[f"{stem}/degradation"] = rmse(later) / rmse(passes[0])
     return scores
 
 

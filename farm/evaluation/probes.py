@@ -17,6 +17,7 @@ from farm.base.model import Model
 from farm.base.surfaces import Paths, SurfaceWindows
 from farm.base.types import Floats, Forecast, Windows
 from farm.evaluation.metric import metric_name
+from farm.evaluation.scores import Measured
 
 Cells = npt.NDArray[np.bool_]
 IGNORED = 0.1  # of the reliance on the target's own past
@@ -333,7 +334,7 @@ def _correlation(one: Floats, other: Floats) -> float:
 
 def probe(
     model: Model, windows: Windows, forecast: Forecast, groups: Mapping[str, Cells], limit: float
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> Measured:
     """Look behind the forecasts of a test block: causality, reliance, and results too good to be true.
 
     Parameters
@@ -351,26 +352,25 @@ def probe(
 
     Returns
     -------
-    metrics : dict
+    Measured
         ``probe/causality/targets`` and ``probe/causality/future`` (see `Causality`), and those of
-        `reliance`, none for a single sample.
-    tags : dict
-        Warnings: ``sees the future`` and ``too good to be true``.
+        `reliance`, none for a single sample. Warnings: ``sees the future`` and ``too good to be true``.
     """
     last = {name: windows.x[:, -1, f] for f, name in enumerate(windows.features)}
-    metrics, tags = told(forecast, windows.truth, causality(model, windows), limit, last)
-    return metrics | (reliance(model, windows, groups) if len(windows) > 1 else {}), tags
+    found = warned(forecast, windows.truth, causality(model, windows), limit, last)
+    more = reliance(model, windows, groups) if len(windows) > 1 else {}
+    return Measured({**found.values, **more}, found.warnings)
 
 
-def told(
+def warned(
     forecast: Forecast, truth: Floats, seen: Causality, limit: float, inputs: Mapping[str, Floats]
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> Measured:
     """Name what `causality` and `too_good` found; arguments as there, result as of `probe`."""
     metrics = {"probe/causality/targets": seen.targets, "probe/causality/future": seen.future}
     tags = {"too good to be true": too_good(forecast, truth, seen, limit, inputs)}
     changed = [f"{what} move it by {by:.2g}" for what, by in seen._asdict().items() if by > 0]
     tags["sees the future"] = ", ".join(changed)
-    return metrics, {name: reason for name, reason in tags.items() if reason}
+    return Measured(metrics, {name: reason for name, reason in tags.items() if reason})
 
 
 def _apart(one: Forecast, other: Forecast, count: int) -> float:

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farm.base.types import Floats, Forecast
+from farm.evaluation.metric import measure, metric_name
+from farm.evaluation.scores import Evaluation
 
 VAR_LEVELS = (0.01, 0.05)
 
@@ -112,3 +114,14 @@ def risk_scores(forecast: Forecast, truth: Floats) -> dict[str, float]:
         found = backtest(hits, level)._asdict()
         scores |= {f"var{100 * level:.0f}_{name}": value for name, value in found.items()}
     return scores
+
+
+@measure("evaluation", study="forecast")
+def value_at_risk(evaluation: Evaluation) -> dict[str, float]:
+    """Backtest every forecast of the test block: ``risk/var1_kupiec_p``, ``risk/{part}/var1_hits``, ..."""
+    block = evaluation.test
+    return {
+        metric_name("risk", part, name): value
+        for part, forecast in block.forecasts.items()
+        for name, value in risk_scores(forecast, block.actual).items()
+    }

@@ -1,6 +1,7 @@
 """Scores of generated paths against slow loops over stretches, days and cells."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from farm.evaluation.paths import (
     energy_score,
     flatten,
     pass_scores,
-    path_scores,
+    path_block,
+    path_subsets,
+    paths,
 )
+from farm.evaluation.scores import Evaluation, numbers, score
 from tests.surface_world import record, world
 
 CELLS = ("a", "b", "c", "d", "e", "f")
@@ -28,7 +32,9 @@ def stretch(row: int, days: int, seed: int, samples: int = 9, extra: int = 0) ->
     rng = np.random.default_rng(seed)
     truth = rng.uniform(0.1, 0.4, (days, 2, 3))
     made = rng.uniform(0.1, 0.4, (samples, days + extra, 2, 3)).astype(np.float32)
-    return Stretch(row, DAYS[row : row + days], rng.uniform(0.1, 0.4, (2, 3)), truth, Paths(made))
+    return Stretch(
+        row, DAYS[row : row + days], DAYS[row - 1], rng.uniform(0.1, 0.4, (2, 3)), truth, Paths(made)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +67,23 @@ def test_a_flat_forecast_is_the_change_since_the_last_known_day(stretches):
             assert flat.forecast.quantiles[place, 1] == pytest.approx(draws[4] - last, abs=1e-7)  # of nine
             assert (flat.lead[place], flat.cell[place]) == (day + 1, cell)
             assert flat.dates[place] == one.dates[day] == DAYS[flat.row[place]]
+            assert flat.starts[place] == one.known
             place += 1
+
+
+def scores_of(stretches, cells, regimes) -> dict[str, float]:
+    """Scores from what a trial stores, in passes of eight days; beside the ranked part there is ``way``."""
+    flat = flatten(stretches)
+    block = path_block(flat, cells, path_subsets(flat, 8, regimes))
+    block = replace(block, forecasts={**block.forecasts, "way": flat.forecast})
+    evaluation = Evaluation({"test": block})
+    return numbers(score(evaluation, lambda: 1 / 0, "", ["rmse"])) | paths(evaluation)
 
 
 def test_scores_by_pass_horizon_cell_and_regime_are_those_of_loops(stretches):
     crisis = np.zeros(60, dtype=bool)
     crisis[15:33] = True
-    scores = path_scores(flatten(stretches), CELLS, 8, {"crisis": crisis, "normal": ~crisis}, "way")
+    scores = scores_of(stretches, CELLS, {"crisis": crisis, "normal": ~crisis})
     expected = {
         "test/way/rmse": lambda row, lead, cell: True,
         "test/way/pass1/rmse": lambda row, lead, cell: lead <= 8,
@@ -88,7 +104,7 @@ def test_scores_by_pass_horizon_cell_and_regime_are_those_of_loops(stretches):
 
 
 def test_a_regime_without_a_day_has_no_score(stretches):
-    scores = path_scores(flatten(stretches), (), 8, {"crisis": np.zeros(60, dtype=bool)})
+    scores = scores_of(stretches, (), {"crisis": np.zeros(60, dtype=bool)})
     assert not [name for name in scores if "crisis" in name]
 
 
@@ -96,7 +112,7 @@ def test_true_passes_are_scored_before_overlaps_are_averaged():
     rng = np.random.default_rng(3)
     one = stretch(0, 14, 5)
     passes = tuple((start, rng.uniform(0.1, 0.4, (9, 8, 2, 3))) for start in (0, 4, 8, 12))
-    rolled = Stretch(0, one.dates, one.last, one.truth, Paths(one.paths.samples, passes=passes))
+    rolled = replace(one, paths=Paths(one.paths.samples, passes=passes))
     scores = pass_scores([rolled], "overlap")
     for number, (start, made) in enumerate(passes, 1):
         days = min(8, 14 - start)  # later days have not come
@@ -126,6 +142,7 @@ def copied() -> tuple[list[Stretch], np.ndarray]:
         Stretch(
             row,
             real.dates[row : row + 100],
+            real.dates[row - 1],
             iv[row - 1],
             iv[row : row + 100],
             Paths(iv[None, row : row + 100]),
@@ -171,7 +188,7 @@ def test_arbitrage_of_generated_surfaces_is_held_against_the_real_ones(copied):
     broken = stretches[0].paths.samples.copy()
     broken[:, :50, 4] = 0.3 * broken[:, :50, 3]  # two years worth less than one, on half the days
     one = stretches[0]
-    scores = arbitrage_scores([Stretch(one.row, one.dates, one.last, one.truth, Paths(broken))], inputs)
+    scores = arbitrage_scores([replace(one, paths=Paths(broken))], inputs)
     real = arbitrage_scores([one], inputs)
     assert scores["arbitrage/real/calendar_rate"] == real["arbitrage/real/calendar_rate"]
     # One of four steps in maturity, on half the days, at every strike.

@@ -5,13 +5,12 @@ import pytest
 from scipy import stats
 
 from farm.base.types import RISK_LEVELS, Forecast
-from farm.evaluation.distribution import log_score, pit
-from farm.evaluation.metric import evaluate
-from farm.evaluation.value_at_risk import risk_scores
+from farm.evaluation.distribution import pit
+from farm.evaluation.metric import METRICS
+from farm.evaluation.scores import Block, Evaluation, score
 from farm.experiment import Result, TrialConfig
 from farm.report.distributions import distribution_table, distributions
 from farm.store import Store
-from farm.studies.study import Evaluation
 
 N, SCALE = 400, 0.01
 CALIBRATORS = [{"name": "cqr"}]
@@ -22,15 +21,11 @@ def stored(store, model, ticker, seed, width, levels=RISK_LEVELS, **fields):
     rng = np.random.default_rng(sum(map(ord, ticker)))
     truth = rng.normal(0, SCALE, N)
     parts = {"": width, "cqr": 1.0}
-    forecasts, metrics, arrays = {}, {}, {}
+    forecasts, arrays = {}, {}
     for part, factor in parts.items():
         quantiles = np.tile(factor * SCALE * stats.norm.ppf(levels), (N, 1))
-        forecasts[part] = forecast = Forecast(np.zeros(N), quantiles, levels)
-        metrics |= evaluate(forecast, truth, part=part)
-        between = f"{part}/" if part else ""
-        metrics[f"interval/{between}log_score"] = log_score(forecast, truth)
-        metrics |= {f"risk/{between}{k}": v for k, v in risk_scores(forecast, truth).items()}
-        arrays[f"pit/{part}"] = pit(forecast, truth)
+        forecasts[part] = Forecast(np.zeros(N), quantiles, levels)
+        arrays[f"pit/{part}"] = pit(forecasts[part], truth)
     study = {"name": "forecast", "ticker": ticker, "market": "M", "split": {"name": "calibrated"}}
     study["calibrators"] = CALIBRATORS
     values = {"study": study, "model": {"name": model, **fields}, "seed": seed}
@@ -38,9 +33,12 @@ def stored(store, model, ticker, seed, width, levels=RISK_LEVELS, **fields):
         values["training"] = {}
     config = TrialConfig.make(values, "trial")
     times = np.datetime64("2019-01-01") + np.arange(N)
-    evaluation = Evaluation(metrics, times, truth, forecasts, arrays=arrays)
+    evaluation = Evaluation(
+        {"test": Block(times, truth, forecasts, calibrated=frozenset({"cqr"}))}, arrays=arrays
+    )
+    scores = score(evaluation, lambda: 1 / 0, "forecast", [*METRICS, "value_at_risk"])
     signature = f"{model}-{ticker}-{seed}-{width}"
-    store.put(signature, config, Result(evaluation, None, {"w": np.zeros(1)}))
+    store.put(signature, config, Result(evaluation, scores, {}, None, {"w": np.zeros(1)}))
     return store.get(signature)
 
 
