@@ -162,7 +162,7 @@ class Result:
     @property
     def metrics(self) -> dict[str, float]:
         """Return all numbers by full name."""
-        return metrics_of(self.facts, self.scores)
+        return metrics_of(self.facts, self.scores, self.stages)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -170,10 +170,12 @@ class Result:
         return {**self.notes, **warnings_of(self.scores)}
 
 
-def metrics_of(facts: Mapping[str, float], scores: Mapping[str, Scores]) -> dict[str, float]:
-    """Return all numbers of a trial by full name, with how many lines of the plan's checklist it passes."""
+def metrics_of(
+    facts: Mapping[str, float], scores: Mapping[str, Scores], stages: Mapping[str, str]
+) -> dict[str, float]:
+    """Return all numbers of a trial by full name; of a curriculum also how much of the checklist it passes."""
     metrics = {**facts, **numbers(scores)}
-    return metrics | checklist_metrics(metrics)
+    return metrics | checklist_metrics(metrics) if stages else metrics
 
 
 def require_number(metrics: Mapping[str, float], undefined: Mapping[str, str], name: str) -> float:

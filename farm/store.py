@@ -90,7 +90,7 @@ class Record:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """Return all numbers by full name."""
-        return metrics_of(self.facts, self.scores)
+        return metrics_of(self.facts, self.scores, self.stages)
 
     @property
     def undefined(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from farm.base.errors import UserError
 from farm.base.types import RISK_LEVELS, Forecast
 from farm.evaluation.scores import Evaluation
 from farm.experiment import TrialConfig
-from farm.store import FORECAST, MODEL, RECORD, Store, sealed, unsealed
+from farm.store import FORECAST, MODEL, RECORD, SCORES, Store, sealed, unsealed
 
 
 def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_leaves_nothing_beside_its_files(finished, tmp_path: Path) -> None:
     store.put("abc", *finished)
     store.put("abc", *finished)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["format", *sorted(f"trials/abc/{name}" for name in (FORECAST, MODEL, RECORD))]
+    assert files == ["format", *sorted(f"trials/abc/{name}" for name in (FORECAST, MODEL, RECORD, SCORES))]
 
 
 def test_an_unusable_root_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -53,16 +53,16 @@ def test_each_window_is_a_fit_by_itself_to_the_bit(network, ar1_panel) -> None:
 
 def test_scores_are_of_all_test_days_together(network) -> None:
     _, result = network
-    evaluation = result.evaluation
-    error = evaluation.forecasts[""].point - evaluation.actual
-    assert evaluation.metrics["test/rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-12)
-    assert evaluation.metrics["cost/epochs"] == 6
+    test, metrics = result.evaluation.test, result.metrics
+    error = test.forecasts[""].point - test.actual
+    assert metrics["test/rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-12)
+    assert metrics["cost/epochs"] == 6
     assert [(e.epoch, e.phase) for e in result.history.epochs] == [
         (1, "window 1"), (2, "window 1"), (3, "window 2"), (4, "window 2"), (5, "window 3"), (6, "window 3")
     ]  # fmt: skip
     assert result.history.best_epoch in (5, 6)
-    assert evaluation.metrics["probe/causality/future"] == 0
-    assert evaluation.metrics["probe/causality/targets"] == 0
+    assert metrics["probe/causality/future"] == 0
+    assert metrics["probe/causality/targets"] == 0
 
 
 def test_the_stored_state_gives_the_forecasts_back(network, ar1_panel) -> None:

@@ -22,6 +22,12 @@ from farm.evaluation.scores import of_forecast
 LEVELS = (0.05, 0.5, 0.95)
 EVERY_METRIC = [METRICS[name] for name in METRICS]
 every_metric = pytest.mark.parametrize("metric", EVERY_METRIC, ids=lambda metric: metric.name)
+# A density has no best: its logarithm at the truth grows as it narrows.
+bounded = pytest.mark.parametrize(
+    "metric",
+    [metric for metric in EVERY_METRIC if np.isfinite(metric.optimum_at(LEVELS))],
+    ids=lambda metric: metric.name,
+)
 
 
 def normal_truth(n=400, scale=0.02):
@@ -57,14 +63,14 @@ def test_the_registry_holds_the_named_metrics():
     }
 
 
-@every_metric
+@bounded
 def test_a_perfect_forecast_scores_the_optimum(metric):
     truth = normal_truth()
     forecast = perfect(metric, truth)
     assert metric.function(forecast, truth) == pytest.approx(metric.optimum_at(LEVELS), abs=1e-12)
 
 
-@every_metric
+@bounded
 def test_noise_moves_the_score_away_from_the_optimum_in_the_declared_direction(metric):
     truth, rng = normal_truth(), np.random.default_rng(1)
     optimum = metric.optimum_at(LEVELS)
@@ -98,7 +104,7 @@ def test_single_precision_loses_nothing_but_the_rounding_of_its_inputs(metric):
     )
     double = Forecast(single.point.astype(np.float64), single.quantiles.astype(np.float64), LEVELS)
     assert metric.function(single, truth) == pytest.approx(
-        metric.function(double, truth.astype(np.float64)), rel=1e-12
+        metric.function(double, truth.astype(np.float64)), rel=1e-12, nan_ok=True
     )
 
 

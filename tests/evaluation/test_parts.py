@@ -80,7 +80,7 @@ def test_of_a_calibrated_part_the_intervals_alone_are_scored():
 @pytest.mark.parametrize("keep", [np.arange(40), np.ones(39, dtype=bool)])
 def test_a_subset_that_does_not_fit_is_refused(keep):
     truth = np.zeros(40)
-    with pytest.raises(ValueError, match="subset odd is (int64|bool)"):
+    with pytest.raises(ValueError, match="subset odd is"):
         Block(np.arange(40).astype("datetime64[D]"), truth, {"": forecast_of(truth)}, subsets={"odd": keep})
 
 

@@ -226,7 +226,8 @@ def test_windows_that_hide_nothing_can_be_probed(windows):
 
 
 def guilty(model, windows, limit=0.5):
-    return probe(model, windows, model.predict(windows), {}, limit)
+    found = probe(model, windows, model.predict(windows), {}, limit)
+    return found.values, found.warnings
 
 
 def test_a_forecast_too_good_to_be_true_is_flagged_with_the_likely_reason(windows):
@@ -266,7 +267,7 @@ def test_channels_are_groups_of_any_window(windows):
         "a": [[True, False]] * 3,
         "b": [[False, True]] * 3,
     }
-    metrics, _ = probe(HONEST["window"], windows, HONEST["window"].predict(windows), GROUPS, 1.0)
+    metrics = probe(HONEST["window"], windows, HONEST["window"].predict(windows), GROUPS, 1.0).values
     assert metrics["probe/reliance/MSFT/log_return"] == pytest.approx(1, rel=0.06)
 
 

@@ -10,6 +10,7 @@ from farm.base.types import Forecast
 from farm.data.door import load_panel
 from farm.data.panel import Bars, Panel
 from farm.data.splits import Calibrated, ReportProtocol
+from farm.evaluation.scores import Evaluation
 from farm.experiment import TrialConfig, run
 from farm.plan import Options, make_plan
 from farm.studies.backfill import BackfillStudy
@@ -179,9 +180,10 @@ def test_every_scenario_is_scored_and_s4_is_ranked(latent_result: Scored) -> Non
 def test_oracles_are_flagged_and_cannot_be_ranked(latent_result: Scored) -> None:
     assert set(latent_result.oracles) == {"s1", "s2", "s1/cqr", "s2/cqr"}
     with pytest.raises(ValueError, match="no oracle"):
-        dataclasses.replace(latent_result, oracles=("",))
+        dataclasses.replace(latent_result.evaluation, oracles=("",))
+    unranked = dataclasses.replace(latent_result.test, forecasts={"s4": latent_result.forecasts["s4"]})
     with pytest.raises(ValueError, match="no oracle"):
-        Scored({}, latent_result.times, latent_result.actual, {"s4": latent_result.forecasts["s4"]})
+        Evaluation({"test": unranked})
 
 
 def test_a_redesign_reaches_the_planted_answer(latent_result: Scored, market: Panel) -> None:
