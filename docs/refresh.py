@@ -281,8 +281,8 @@ def said(name: str) -> Callable[[Path], str]:
 
 DENSITY = {
     "test days": ("density/log_likelihood", ".3f"),
-    "training days": ("density/train", ".3f"),
-    "validation days": ("density/val", ".3f"),
+    "training days": ("train/log_likelihood", ".3f"),
+    "validation days": ("val/log_likelihood", ".3f"),
     "ELBO": ("bound/elbo", ".3f"),
     "importance-weighted": ("bound/importance_weighted", ".3f"),
     "gap, at least": ("bound/gap", ".3f"),

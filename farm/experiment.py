@@ -173,7 +173,7 @@ class Result:
 def metrics_of(
     facts: Mapping[str, float], scores: Mapping[str, Scores], stages: Mapping[str, str]
 ) -> dict[str, float]:
-    """Return all numbers of a trial by full name; of a curriculum also how much of the checklist it passes."""
+    """Return all numbers of a trial by full name; of a curriculum also its counts of the checklist."""
     metrics = {**facts, **numbers(scores)}
     return metrics | checklist_metrics(metrics) if stages else metrics
 

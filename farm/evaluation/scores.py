@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,7 +59,10 @@ class Block:
     calibrated: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Check that all is of as many samples."""
+        """Check that all is of as many samples, and lay forecasts out as they are stored."""
+        # Sums depend, in their last bit, on how an array lies in memory.
+        forecasts = {part: _contiguous(forecast) for part, forecast in self.forecasts.items()}
+        object.__setattr__(self, "forecasts", forecasts)
         if self.items and len(self.items) != len(self.actual):
             raise ValueError(f"{len(self.items)} items, expected one for each of {len(self.actual)} samples")
         for name, mask in self.subsets.items():
@@ -79,6 +82,16 @@ class Block:
                 keep = self.subsets[subset]
                 if keep.any():
                     yield part, subset, forecast.take(keep), self.actual[keep]
+
+
+def _contiguous(forecast: Forecast) -> Forecast:
+    """Return a forecast whose arrays are rows of memory, copied only where they are not."""
+    laid_out = {
+        name: np.ascontiguousarray(value)
+        for name, value in (("point", forecast.point), ("quantiles", forecast.quantiles))
+        if value is not None and not value.flags.c_contiguous
+    }
+    return replace(forecast, **laid_out) if laid_out else forecast
 
 
 @dataclass(frozen=True)
