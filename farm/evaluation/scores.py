@@ -86,12 +86,8 @@ class Block:
 
 def _contiguous(forecast: Forecast) -> Forecast:
     """Return a forecast whose arrays are rows of memory, copied only where they are not."""
-    laid_out = {
-        name: np.ascontiguousarray(value)
-        for name, value in (("point", forecast.point), ("quantiles", forecast.quantiles))
-        if value is not None and not value.flags.c_contiguous
-    }
-    return replace(forecast, **laid_out) if laid_out else forecast
+    quantiles = None if forecast.quantiles is None else np.ascontiguousarray(forecast.quantiles)
+    return replace(forecast, point=np.ascontiguousarray(forecast.point), quantiles=quantiles)
 
 
 @dataclass(frozen=True)
