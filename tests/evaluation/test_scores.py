@@ -227,7 +227,7 @@ def test_early_stopping_keeps_the_epoch_that_is_best_by_the_metric(name, metric_
     # The slow way: score what each epoch leaves.
     other, _ = fitted(config.training.model_copy(update={"stopping_metric": "loss"}))
     found = []
-    for state in list(states):
+    for state in states:
         other.load_state(state)
         found.append(sign * validation_number(config.study, other, data, metric_name))
     network, best = fitted(config.training)
