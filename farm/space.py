@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -372,6 +373,9 @@ def make_space(plan: Plan, settings: Mapping[str, Any], door: Door = "command li
         raise UserError(
             f"the search sets out from {search.variant!r}: leave it in {spelled(door, 'variants')}"
         )
+    for row in (declared.name for declared in (*plan.sweep.variants, *plan.sweep.baselines)):
+        if re.fullmatch(rf"({'|'.join(SAMPLERS)})-\d+", row):
+            raise UserError(f"the row {row!r} is called as what the search tries: rename it")
     known = dict(keys(next(iter(bases.values()))))
     parameters = {parameter.key: parameter for parameter in _parameters(search)}
     asked = typed(settings, {*parameters, *known}, lambda key: spelled(door, "settings", key))

@@ -25,6 +25,7 @@ from farm.base.errors import StaleError, UserError
 from farm.base.files import held, write_atomically
 from farm.base.model import State
 from farm.base.origin import FORMAT, origin
+from farm.base.types import quantile_name
 from farm.experiment import Result, TrialConfig
 from farm.training.checkpoint import Checkpoint
 from farm.training.fit import Epoch, History
@@ -103,6 +104,8 @@ class Record:
     def forecast(self, name: str = "") -> pd.DataFrame:
         """Give the test block of one evaluation: date, actual, predicted and ``q05`` for each level.
 
+        See `farm.base.types.quantile_name`; the levels themselves are in `levels`.
+
         Where samples have items, they are in the column ``item``.
 
         Parameters
@@ -120,7 +123,7 @@ class Record:
         if self.items:
             columns["item"] = np.array(self.items)[arrays["items"]]
         for i, level in enumerate(self.levels[name]):
-            columns[f"q{100 * level:02.0f}"] = arrays[f"quantiles:{name}"][:, i]
+            columns[quantile_name(level)] = arrays[f"quantiles:{name}"][:, i]
         return pd.DataFrame(columns)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from farm.base.errors import UserError
-from farm.base.types import RISK_LEVELS, Forecast
+from farm.base.types import Forecast
 from farm.experiment import TrialConfig
 from farm.store import FORECAST, MODEL, RECORD, Store, sealed, unsealed
 
@@ -25,7 +25,7 @@ def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame["predicted"], forecast.point)
     np.testing.assert_array_equal(frame["actual"], result.evaluation.actual)
     np.testing.assert_array_equal(
-        frame[[f"q{100 * level:02.0f}" for level in RISK_LEVELS]].to_numpy(), forecast.quantiles
+        frame[["q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99"]].to_numpy(), forecast.quantiles
     )
     np.testing.assert_array_equal(frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.times)
     state = store.model_state("abc")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from farm.base.types import Floats
+from farm.base.types import Floats, quantile_name
 from farm.evaluation.significance import diebold_mariano
 from farm.report.pictures import Pictures
 from farm.report.tables import FEWEST_SEEDS, Trials
@@ -184,7 +184,7 @@ def _scores(records: Sequence[Record], part: str) -> dict[str, float]:
 def _daily_pinball(record: Record, part: str, levels: tuple[float, ...]) -> pd.Series:
     """Give each day's pinball loss, averaged over levels, by date."""
     frame = record.forecast(part)
-    columns = [f"q{100 * level:02.0f}" for level in levels]
+    columns = [quantile_name(level) for level in levels]
     error: Floats = frame["actual"].to_numpy()[:, None] - frame[columns].to_numpy()
     level = np.asarray(levels)
     return pd.Series(np.maximum(level * error, (level - 1) * error).mean(axis=1), index=frame["date"])
