@@ -183,9 +183,9 @@ def distributions(results: Path) -> str:
             "CRPS": number(row["crps"], ".5f"),
             "log score": number(row["log_score"], ".3f"),
             "below VaR 1 %": number(row["var1_hits"], ".2%"),
-            "Kupiec rejects": number(row["var1_kupiec_p"], ".0%"),
+            "Kupiec rejects": number(row["var1_kupiec_rejects"], ".0%"),
             "below VaR 5 %": number(row["var5_hits"], ".2%"),
-            "Christoffersen rejects": number(row["var5_christoffersen_p"], ".0%"),
+            "Christoffersen rejects": number(row["var5_christoffersen_rejects"], ".0%"),
         }
         for row in table[table["evaluation"] == "raw"].to_dict("records")
     ]

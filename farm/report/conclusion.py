@@ -119,7 +119,7 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
 
     pictures: list[Group] = [drawn, of_study]
     more: dict[str, pd.DataFrame] = {}
-    if study == "forecast" and (found := _distributions(plan, keyed)):
+    if study == "forecast" and (found := _distributions(plan, keyed, records)):
         more, sentence = {"distributions": found.table}, f"{sentence} {found.sentence}"
         pictures.append(found.figures)
     walked = None
@@ -150,9 +150,10 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     )
 
 
-def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:
+def _distributions(plan: Plan, keyed: Trials, records: Mapping[str, Record]) -> Distributions | None:
     seeds = len({trial.config.seed for trial in plan.trials})
-    return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds)
+    tried = [(_key(trial), records[trial.signature]) for trial in plan.tried if trial.signature in records]
+    return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds, tried)
 
 
 def _tried(plan: Plan, records: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
