@@ -236,7 +236,8 @@ def _confidence(end: Conclusion) -> str:
         for reference, values in found.ability.iterrows()
     ]
     note = (
-        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline."
+        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline;"
+        " those of single tickers are adjusted for their number (Holm)."
         " Below: of the 95 % model confidence set; a model with p above 0.05 (green) may be the best. Both by"
         " squared error, on each ticker by itself and on all together."
     )
