@@ -106,7 +106,8 @@ class Record:
 
         See `farm.base.types.quantile_name`; the levels themselves are in `levels`.
 
-        Where samples have items, they are in the column ``item``.
+        Where samples have items, they are in the column ``item``; of paths ``start`` is the last day that was
+        known and ``lead`` counts the days ahead of it, from 1.
 
         Parameters
         ----------
@@ -122,6 +123,12 @@ class Record:
         }
         if self.items:
             columns["item"] = np.array(self.items)[arrays["items"]]
+        if self.has("starts"):
+            days = self.array("lengths").astype(int)
+            start = self.array("starts").astype(int).astype("datetime64[D]").astype("datetime64[s]")
+            columns["start"] = np.repeat(start, days * len(self.items))
+            lead = np.concatenate([np.arange(1, count + 1) for count in days])
+            columns["lead"] = np.repeat(lead, len(self.items))
         for i, level in enumerate(self.levels[name]):
             columns[quantile_name(level)] = arrays[f"quantiles:{name}"][:, i]
         return pd.DataFrame(columns)

@@ -22,7 +22,8 @@ from farm.evaluation.cointegration import Mask, Preservation, correlation_distan
 from farm.evaluation.metric import evaluate, metric_name
 
 LEVELS = (0.05, 0.5, 0.95)
-HORIZONS = (1, 7, 14, 30, 60, 90, 126, 180, 252)  # the plan's, half a year and a year
+LEADS = (1, 5, 21, 63, 126, 252)  # trading days ahead: a day, week, month, quarter, half a year, a year
+CHUNK = 1_000_000  # sampled numbers that are sorted together
 ENERGY_SAMPLES = 50  # the score takes their square, and its estimate does not depend on their number
 ARBITRAGE_SAMPLES = 20
 COINTEGRATION_SAMPLES = 3  # a test takes some 3 ms a cell and year
@@ -77,6 +78,10 @@ class FlatPaths:
         Mean and quantiles over the samples, B.
     truth
         Changes that came, (B,).
+    crps
+        Of each entry by its samples, (B,); None for a forecast that has no samples, such as a calibrated one.
+    noise
+        Variance that the point forecast has as the mean of no more than S samples, (B,).
     dates, row, lead, cell
         Of each entry: its day, that day's row in the record, days since the last known one (from 1) and
         the number of its cell, (B,) each.
@@ -84,6 +89,8 @@ class FlatPaths:
 
     forecast: Forecast
     truth: Floats
+    crps: Floats | None
+    noise: Floats
     dates: Dates
     row: Ints
     lead: Ints
@@ -92,7 +99,7 @@ class FlatPaths:
 
 def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
     """Make one forecast of stretches; quantiles are those of the samples at `LEVELS`."""
-    point, quantiles, truth, dates, row, lead = [], [], [], [], [], []
+    point, quantiles, truth, crps, noise, dates, row, lead = [], [], [], [], [], [], [], []
     cells = stretches[0].last.size
     for stretch in stretches:
         samples, days = stretch.samples, len(stretch.truth)
@@ -100,6 +107,8 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
         sorted_out = np.quantile(samples, LEVELS, axis=0) - stretch.last
         quantiles.append(np.moveaxis(sorted_out, 0, -1).reshape(-1, len(LEVELS)))
         truth.append((stretch.truth - stretch.last).ravel())
+        crps.append(fair_crps(samples, stretch.truth).ravel())
+        noise.append((samples.var(axis=0, ddof=1, dtype=np.float64) / len(samples)).ravel())
         dates.append(np.repeat(stretch.dates, cells))
         row.append(np.repeat(np.arange(stretch.row, stretch.row + days), cells))
         lead.append(np.repeat(np.arange(1, days + 1), cells))
@@ -107,11 +116,44 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
     return FlatPaths(
         Forecast(np.concatenate(point), np.concatenate(quantiles).astype(np.float64), LEVELS),
         np.concatenate(truth),
+        np.concatenate(crps),
+        np.concatenate(noise),
         np.concatenate(dates),
         every,
         np.concatenate(lead),
         np.tile(np.arange(cells), len(every) // cells),
     )
+
+
+def fair_crps(samples: Floats, truth: Floats) -> Floats:
+    """Compute the continuous ranked probability score of each number from samples of it.
+
+    The fair estimator, whose mean is the score of the law that the samples are drawn from, whatever their
+    number (Ferro 2014, Quarterly Journal of the Royal Meteorological Society 140, 1917-1923):
+    ``mean |x_i - y| - sum_ij |x_i - x_j| / (2 S (S - 1))``, the second sum by the ranks of the samples.
+
+    Parameters
+    ----------
+    samples
+        (S, T, ...), at least two of each.
+    truth
+        (T, ...).
+
+    Returns
+    -------
+    Floats
+        (T, ...).
+    """
+    count = len(samples)
+    weights = (2 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
+    score = np.empty(truth.shape)
+    step = max(1, CHUNK // max(samples[:, :1].size, 1))
+    for first in range(0, len(truth), step):
+        some = slice(first, first + step)
+        ranked = np.sort(samples[:, some].astype(np.float64), axis=0)
+        near = np.abs(ranked - truth[some]).mean(axis=0)
+        score[some] = near - np.tensordot(weights, ranked, axes=(0, 0))
+    return score
 
 
 def path_scores(
@@ -122,7 +164,7 @@ def path_scores(
     part: str = "",
     block: str = "test",
 ) -> dict[str, float]:
-    """Score paths as a whole, by pass, by horizon, by cell and by regime.
+    """Score paths as a whole, by pass, by days ahead, by cell and by regime.
 
     Parameters
     ----------
@@ -141,16 +183,24 @@ def path_scores(
     Returns
     -------
     dict
-        ``{block}/rmse`` and every other metric; the same as ``{block}/pass1/...`` and
-        ``{block}/crisis/...``; ``{block}/degradation``, RMSE of pass 3 over that of pass 1;
-        ``{block}/horizon/30/rmse`` of the first 30 days and ``{block}/grid/1y 1/rmse``.
+        ``{block}/rmse`` and every other metric, the CRPS by the samples (`fair_crps`); the same as
+        ``{block}/pass1/...`` and ``{block}/crisis/...``; ``{block}/degradation``, RMSE of pass 3 over that
+        of pass 1; ``{block}/lead/21/rmse``, of the 21st day ahead alone, and ``{block}/grid/1y 1/rmse``;
+        ``{block}/monte_carlo_rmse``, what the RMSE has from the number of samples: infinitely many would
+        have the root of the difference of both squares.
     """
 
     def named(below: str) -> str:
         return "/".join(filter(None, (part, below)))
 
     def score(below: str, keep: Mask | None = None) -> dict[str, float]:
-        return evaluate(flat.forecast, flat.truth, block, named(below), keep)
+        found = evaluate(flat.forecast, flat.truth, block, named(below), keep)
+        name = metric_name("interval" if block == "test" else block, named(below), "crps")
+        if flat.crps is None:  # a few quantiles say too little of it
+            found.pop(name, None)
+        else:
+            found[name] = float(np.mean(flat.crps if keep is None else flat.crps[keep]))
+        return found
 
     def rmse(keep: Mask) -> float:
         return float(np.sqrt(squared[keep].mean()))
@@ -166,9 +216,10 @@ def path_scores(
         keep = days[flat.row]
         if keep.any():
             scores |= score(name, keep)
-    for horizon in HORIZONS:
-        if horizon <= flat.lead.max():
-            scores[metric_name(block, named(f"horizon/{horizon}"), "rmse")] = rmse(flat.lead <= horizon)
+    for lead in LEADS:
+        if lead <= flat.lead.max():
+            scores[metric_name(block, named(f"lead/{lead}"), "rmse")] = rmse(flat.lead == lead)
+    scores[metric_name(block, part, "monte_carlo_rmse")] = float(np.sqrt(flat.noise.mean()))
     for cell, name in enumerate(cells):
         scores[metric_name(block, named(f"grid/{name}"), "rmse")] = rmse(flat.cell == cell)
     return scores

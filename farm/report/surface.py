@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from farm.base.types import Floats, Ints, quantile_name
+from farm.base.types import Floats, quantile_name
 from farm.evaluation.checklist import checklist_metrics, hold
 from farm.evaluation.paths import LEVELS
 from farm.report.looks import looks_of
@@ -96,16 +96,9 @@ def _series(metrics: Mapping[str, float], name: str) -> Floats:
     return np.array(values)
 
 
-def _lead(record: Record) -> Ints:
-    """Count the days ahead of each sample of a record, from 1."""
-    cells = len(record.items)
-    return np.concatenate(
-        [np.repeat(np.arange(1, days + 1), cells) for days in record.array("lengths").astype(int)]
-    )
-
-
 def _rmse_by_lead(record: Record) -> Floats:
-    frame, lead = record.forecast(), _lead(record)
+    frame = record.forecast()
+    lead = frame["lead"].to_numpy()
     squared = (frame["predicted"] - frame["actual"]).to_numpy() ** 2
     return np.asarray(np.sqrt(np.bincount(lead, squared)[1:] / np.bincount(lead)[1:]))
 

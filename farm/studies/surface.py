@@ -14,7 +14,7 @@ from farm.base.model import Model, PathGenerator, ReturnsOracle
 from farm.base.registry import component
 from farm.base.search_space import Choice, Float, Int
 from farm.base.surfaces import Past, Paths, SurfaceInputs, SurfaceWindows
-from farm.base.types import Dataset, Floats, Forecast
+from farm.base.types import Dataset, Dates, Floats, Forecast
 from farm.calibration.lead_time import LeadTimeConformal
 from farm.data.splits import Blocks, SurfaceSplit
 from farm.data.surface import Surfaces
@@ -85,6 +85,7 @@ class SurfaceStudy(StudyConfig):
     """
 
     name: Literal["surface"] = "surface"
+    VERSION = 2  # 2: the CRPS of paths by their samples, errors by days ahead
     believable: ClassVar[float] = 0.6  # half of the change of a level that is noise about a known mean
     context: Annotated[int, Int(1, 2000)] = 60
     horizon: Annotated[int, Int(1, 2000)] = 90
@@ -183,7 +184,7 @@ class SurfaceStudy(StudyConfig):
                 found = {name: value for name, value in found.items() if "/pass" not in name}
                 found |= pass_scores(stretches[part], part)
             scores |= found
-        mended = replace(ranked, forecast=forecasts["conformal"])
+        mended = replace(ranked, forecast=forecasts["conformal"], crps=None)
         every = path_scores(mended, (), self.offset, regimes, "conformal")
         scores |= {name: value for name, value in every.items() if name.startswith("interval/")}
         made = stretches[""]
@@ -204,7 +205,8 @@ class SurfaceStudy(StudyConfig):
             forecasts,
             warnings,
             oracles=oracles,
-            arrays=_drawn(made, data.inputs),
+            arrays=_drawn(made, data.inputs, test.past.days)
+            | {f"crps/{part}": flat.crps for part, flat in flats.items() if flat.crps is not None},
             items=tuple(cells[cell] for cell in ranked.cell),
         )
 
@@ -351,16 +353,19 @@ def _next_day(forecast: Forecast, test: SurfaceWindows) -> tuple[Forecast, Float
     return replace(forecast, point=forecast.point - last, quantiles=quantiles), test.truth - last
 
 
-def _drawn(stretches: list[Stretch], inputs: SurfaceInputs) -> dict[str, Floats]:
-    """Keep what pictures need beside the forecasts.
+def _drawn(stretches: list[Stretch], inputs: SurfaceInputs, days: Dates) -> dict[str, Floats]:
+    """Keep what tables and pictures need beside the forecasts.
 
-    ``last``: the last known volatilities of each stretch, (stretches, G); ``lengths``: its days;
+    ``starts``: the last known day of each stretch, in days since 1970; ``last``: the volatilities known
+    then, (stretches, G); ``lengths``: its days;
     ``grid``: W, M, row and column of the level; ``level_paths``: a few paths of the level, (few, days).
     """
     few = np.concatenate(
         [stretch.samples[:3, :, inputs.level[0], inputs.level[1]] for stretch in stretches], axis=1
     )
+    known = np.array([days[stretch.row - 1] for stretch in stretches], dtype="datetime64[D]")
     return {
+        "starts": known.astype(np.int64).astype(np.float64),
         "last": np.stack([stretch.last.ravel() for stretch in stretches]),
         "lengths": np.array([float(len(stretch.truth)) for stretch in stretches]),
         "grid": np.array([*inputs.grid, *inputs.level], dtype=np.float64),
