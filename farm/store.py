@@ -35,6 +35,7 @@ FAILURE = "failure.txt"
 PARTS = ("trials", "stages")
 CHECKPOINT, STAGE = "checkpoint.safetensors", "stage.json"
 FORMAT_FILE = "format"  # in the root: what wrote the store
+PEEKS = ("probe/causality/targets", "probe/causality/future")  # see `farm.evaluation.probes.Causality`
 PROGRESS = "progress-"  # begins the name of a file that says where a fit stands
 
 
@@ -142,9 +143,18 @@ def epochs_of_stages(records: Sequence[Record]) -> tuple[int, int]:
 
 
 def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
-    """Say of each warning how many trials carry it, such as ``{"latent collapsed": "3/5"}``."""
-    names = dict.fromkeys(name for record in records for name in record.tags)
-    return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
+    """Return how many trials carry each warning, such as ``{"latent collapsed": "3/5"}``.
+
+    Of a model that sees the future also by how much that moves its forecasts at most.
+    """
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record.tags):
+        warned = [record for record in records if name in record.tags]
+        found[name] = f"{len(warned)}/{len(records)}"
+        if name == "sees the future":
+            moved = max(record.metrics.get(peek, 0.0) for record in warned for peek in PEEKS)
+            found[name] += f" (moved by {moved:.2g})"
+    return found
 
 
 def sealed(record: dict[str, Any]) -> bytes:

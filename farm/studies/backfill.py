@@ -52,7 +52,7 @@ class BackfillStudy(Ahead):
     """
 
     believable = 0.99  # an index is nearly the sum of its peers
-    VERSION = 2  # 2: intervals are scored on the validation block too
+    VERSION = 3  # 3: no warning of peers for what reads none; 2: intervals of the validation block
 
     name: Literal["backfill"] = "backfill"
     ticker: str
@@ -170,7 +170,8 @@ class BackfillStudy(Ahead):
             scores |= {key: value for key, value in found.items() if raw or key.startswith("interval/")}
         groups = asset_groups(test.features, data.inputs.lookback, self.ticker)
         probed, tags = probe(model, test, forecasts[""], groups, self.believable)
-        tags["ignores the peers"] = ignores_peers(probed)
+        if model.reads_windows:  # what reads no peers by design needs no warning of it
+            tags["ignores the peers"] = ignores_peers(probed)
         scores |= probed
         arrays: dict[str, Floats] = {}
         if isinstance(model, LatentNetwork):
