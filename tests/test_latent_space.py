@@ -68,7 +68,7 @@ def test_a_probe_that_is_further_off_than_the_mean_reads_nothing():
     each = pd.DataFrame(
         [
             {
-                "variant": name,
+                "variant": v,
                 "ticker": t,
                 "seed": s,
                 "quantity": q,
