@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REJECTED = 0.05  # p-value below which a backtest rejects
-_MEANS = ("crps", "log_score")
 _BACKTESTS = ("kupiec", "independence", "christoffersen")
 RAW = "raw"  # stands for the forecast as it comes, beside its calibrations
 MOST_PANELS = 12
@@ -132,10 +131,11 @@ def distribution_table(
         - ``coverage``, ``volatile_coverage``: shares of days inside the interval, of all days and of
           the most volatile quarter; ``nominal``: what they should be; ``width`` and ``volatile_width`` in
           the unit of the target;
-        - ``pinball`` over the levels of the reference that the model has, ``crps`` and ``log_score``, which
-          is that of the model's density where it has one, and of that which the quantiles imply for a
-          head of quantiles, empirical errors and everything calibrated
-          (`farm.evaluation.distribution.log_score`);
+        - ``pinball`` over the levels of the reference that the model has, and ``crps``;
+        - ``log_score`` of a model with a density of its own and, such as ``log_score_9_quantiles``, that of
+          the density which quantiles imply, of a head of quantiles, empirical errors and everything
+          calibrated: a column for each kind, since kinds do not compare
+          (`farm.evaluation.distribution.log_score_name`);
         - ``pinball_skill``: 1 - pinball / that of the reference after the same calibration, at the same
           levels and days, mean over replicates; ``dm_statistic`` and ``dm_p``: the two-sided
           Diebold-Mariano test of each day's difference, averaged over replicates; ``p_selected``: the same
@@ -220,7 +220,7 @@ def _scores(records: Sequence[Record], part: str) -> dict[str, float]:
         "width": mean("interval", "width"),
         "volatile_width": mean("interval", "width", "volatile"),
     }
-    row |= {name: mean("interval", name) for name in _MEANS}
+    row |= {name: mean("interval", name) for name in ("crps", *_log_scores(records, part))}
     for level in ("var1", "var5"):
         row[f"{level}_hits"] = mean("risk", f"{level}_hits")
         for test in _BACKTESTS:
@@ -228,6 +228,13 @@ def _scores(records: Sequence[Record], part: str) -> dict[str, float]:
             values = [record.metrics[full] < REJECTED for record in records if full in record.metrics]
             row[f"{level}_{test}_rejects"] = float(np.mean(values)) if values else math.nan
     return row
+
+
+def _log_scores(records: Sequence[Record], part: str) -> list[str]:
+    """Name the log scores of one evaluation, by their kinds."""
+    start = "/".join(filter(None, ("interval", part, "log_score")))
+    names = (name.split("/")[-1] for record in records for name in record.metrics if name.startswith(start))
+    return list(dict.fromkeys(names))
 
 
 def _daily_pinball(record: Record, part: str, levels: tuple[float, ...]) -> pd.Series:

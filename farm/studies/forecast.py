@@ -17,7 +17,7 @@ from farm.data.features import FEATURE_SETS, ROLLING, daily_features, expand
 from farm.data.panel import Panel
 from farm.data.splits import Calibrated, Chronological, NextStep
 from farm.data.windows import next_step_dataset, next_window
-from farm.evaluation.distribution import log_score, pit
+from farm.evaluation.distribution import log_score, log_score_name, pit
 from farm.evaluation.metric import evaluate, metric_name
 from farm.evaluation.probes import channel_groups, probe
 from farm.evaluation.regimes import volatile_quarter
@@ -48,6 +48,8 @@ class ForecastStudy(Ahead):
         What mends the intervals of every model after training, from the calibration block of a split
         that has one.
     """
+
+    VERSION = 2  # 2: exact p-values of backtests, log scores by their kind
 
     name: Literal["forecast"] = "forecast"
     ticker: str
@@ -114,8 +116,8 @@ class ForecastStudy(Ahead):
 
         The scores of a calibrator name it (``interval/cqr/violations``); those with ``volatile`` in their
         name are of the most volatile quarter of the days. A forecast with quantiles also has a log score,
-        backtests of its Value-at-Risk (``risk/var1_kupiec_p``) and, among the arrays, its probability
-        integral transform.
+        named after its kind (`farm.evaluation.distribution.log_score_name`), backtests of its Value-at-Risk
+        (``risk/var1_kupiec_p``) and, among the arrays, its probability integral transform.
         """
         scores = evaluate(model.predict(data.val), data.val.truth, block="val")
         calibrators = {}
@@ -134,10 +136,9 @@ class ForecastStudy(Ahead):
             scores |= {key: value for key, value in found.items() if not part or key.startswith("interval/")}
             if forecast.quantiles is None:
                 continue
-            scores[metric_name("interval", part, "log_score")] = log_score(forecast, truth)
-            scores[metric_name("interval", wild, "log_score")] = log_score(
-                forecast.take(volatile), truth[volatile]
-            )
+            kind = log_score_name(forecast)
+            scores[metric_name("interval", part, kind)] = log_score(forecast, truth)
+            scores[metric_name("interval", wild, kind)] = log_score(forecast.take(volatile), truth[volatile])
             risk = risk_scores(forecast, truth)
             scores |= {metric_name("risk", part, name): value for name, value in risk.items()}
             arrays[f"pit/{part}"] = pit(forecast, truth)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from farm.base.types import RISK_LEVELS, Forecast
-from farm.evaluation.distribution import log_score, pit
+from farm.evaluation.distribution import log_score, log_score_name, pit
 from farm.evaluation.metric import evaluate
 from farm.evaluation.value_at_risk import risk_scores
 from farm.experiment import Result, TrialConfig
@@ -31,7 +31,7 @@ def stored(store, model, ticker, seed, width, levels=RISK_LEVELS, **fields):
         forecasts[part] = forecast = Forecast(np.zeros(N), quantiles, levels)
         metrics |= evaluate(forecast, truth, part=part)
         between = f"{part}/" if part else ""
-        metrics[f"interval/{between}log_score"] = log_score(forecast, truth)
+        metrics[f"interval/{between}{log_score_name(forecast)}"] = log_score(forecast, truth)
         metrics |= {f"risk/{between}{k}": v for k, v in risk_scores(forecast, truth).items()}
         arrays[f"pit/{part}"] = pit(forecast, truth)
     study = {"name": "forecast", "ticker": ticker, "market": "M", "split": {"name": "calibrated"}}
@@ -78,8 +78,12 @@ def test_the_table_holds_the_means_and_a_paired_test(trials):
     assert narrow["dm_statistic"] > 0
     assert narrow["var1_kupiec_rejects"] == 1.0  # rejected on every replicate
     assert narrow["width"] == pytest.approx(right["width"] / 2)
-    assert narrow["log_score"] < right["log_score"]
+    assert narrow["log_score_9_quantiles"] < right["log_score_9_quantiles"]
     assert (table["replicates"].loc[["narrow", "near"]] == 4).all()
+
+
+def narrow_of(table):
+    return table.loc["narrow", "raw"]
 
 
 def test_fewer_levels_are_compared_on_those_alone(trials):
@@ -87,6 +91,9 @@ def test_fewer_levels_are_compared_on_those_alone(trials):
     bolt = table.loc["bolt", "raw"]
     assert bolt["pinball_skill"] == pytest.approx(0, abs=1e-12)  # the same quantiles as the reference
     assert bolt["nominal"] == pytest.approx(0.8)
+    assert np.isnan(bolt["log_score_9_quantiles"])
+    assert np.isnan(narrow_of(table)["log_score_5_quantiles"])
+    assert np.isfinite([bolt["log_score_5_quantiles"], narrow_of(table)["log_score_9_quantiles"]]).all()
     assert np.isnan(bolt["var1_hits"])
     assert bolt["pinball"] > table.loc["near", "raw"]["pinball"]  # the tails' loss is small, and left out
 
