@@ -23,7 +23,14 @@ from farm.base.model import AnyModel, Estimator, Model, State
 from farm.base.surfaces import SurfaceWindows
 from farm.base.types import Dataset, Floats
 from farm.evaluation.checklist import checklist_metrics
-from farm.evaluation.metric import MEASURES, METRICS, direction_of, objectives, undefined_because
+from farm.evaluation.metric import (
+    MEASURES,
+    METRICS,
+    direction_of,
+    metric_of,
+    objectives,
+    undefined_because,
+)
 from farm.evaluation.phases import phase_scores
 from farm.evaluation.scores import Evaluation, Fitted, Scores, names_of, numbers, score, warnings_of
 from farm.evaluation.stages import Taught
@@ -223,7 +230,9 @@ def judge(config: TrialConfig, network: Network, data: Dataset) -> Callable[[], 
         direction = direction_of(name)
         if direction != "none":
             return -value if direction == "max" else value
-        return abs(value - METRICS[name.rsplit("/", 1)[-1]].optimum_at(config.model.quantile_levels))
+        metric = metric_of(name)
+        assert metric is not None  # what has an optimum is a metric
+        return abs(value - metric.optimum_at(config.model.quantile_levels))
 
     return scored
 
@@ -237,11 +246,11 @@ def validation_number(study: StudyConfig, model: Model, data: Dataset, name: str
         If the model and study do not give it.
     """
     last = name.removeprefix("val/")
-    if last in METRICS:
+    if (metric := metric_of(name)) is not None and "/" not in last:
         block = study.forecast(model, data.val)
         forecast = block.forecasts[""]
-        if METRICS[last].reads == "point" or forecast.quantiles is not None:
-            return METRICS[last].function(forecast, block.actual)
+        if (metric.reads == "point" or forecast.quantiles is not None) and metric.kind(forecast) == last:
+            return metric.function(forecast, block.actual)
     for entry in (MEASURES[known] for known in names_of(study.name) if known not in METRICS):
         if last in entry.directions and entry.reads == "block" and isinstance(model, entry.requires or Model):
             return float(entry.function(Fitted(study, model, data), data.val)[last])

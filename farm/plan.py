@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -117,6 +118,9 @@ def make_plan(name: str, sweep: Sweep, source: Source, options: Options) -> Plan
     shared = common | next(iter(replicates.values()))
     useless = _useless_ranges(sweep, shared)
     rows = _with_settings(rows, shared, options, sweep, useless)
+    (twice, count), *_ = Counter(row.name for _, row in rows).most_common(1)
+    if count > 1:
+        raise UserError(f"got a row {twice!r}, which is also the name of a sample: rename the row")
     trials = []
     for role, row in rows:
         for ticker, told in replicates.items():

@@ -106,8 +106,8 @@ def against(references: Sequence[str]) -> list[str]:
 
 
 def metric_name(name: str) -> str:
-    """Put a metric's name as MLflow takes it."""
-    return _FORBIDDEN.sub("_", name)
+    """Return a metric's name as MLflow takes it: ``:5e:GSPC`` for ``^GSPC``, so that none is another's."""
+    return _FORBIDDEN.sub(lambda found: f":{ord(found[0]):x}:", name)
 
 
 def defined(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -16,7 +17,7 @@ from farm.base.errors import UserError, nearest, one_line
 from farm.base.model import MODELS, Model
 from farm.base.options import Door, spelled
 from farm.base.search_space import Choice, Float, Int, Range, Search, When
-from farm.evaluation.metric import MEASURES, METRICS, direction_of, objectives
+from farm.evaluation.metric import MEASURES, METRICS, direction_of, metric_of, objectives
 from farm.evaluation.scores import names_of
 from farm.experiment import TrialConfig
 from farm.models.heads import Ensemble
@@ -70,7 +71,9 @@ class Objective:
         value = metrics.get(self.metric, math.nan)
         if self.direction != "optimum":
             return value
-        return abs(value - METRICS[self.metric.rsplit("/", 1)[-1]].optimum_at(levels))
+        metric = metric_of(self.metric)
+        assert metric is not None  # held by `parse_objective`
+        return abs(value - metric.optimum_at(levels))
 
 
 def check_objectives(wanted: Sequence[Objective], bases: Iterable[TrialConfig], source: Source) -> None:
@@ -92,7 +95,11 @@ def check_objectives(wanted: Sequence[Objective], bases: Iterable[TrialConfig], 
         given = [name for name in objectives() if _gives(config.study.name, model, quantiles, name)]
         for objective in wanted:
             middle, _, last = objective.metric.removeprefix("val/").rpartition("/")
-            if f"val/{last}" not in given or not config.study.scores_on_validation(middle):
+            metric = metric_of(last)
+            if (
+                f"val/{last if metric is None else metric.name}" not in given
+                or not config.study.scores_on_validation(middle)
+            ):
                 raise UserError(
                     f"objective {objective.metric!r}: {config.model.name} in the study {config.study.name}"
                     f" does not give it: {nearest(objective.metric, given)}"
@@ -130,7 +137,7 @@ def parse_objective(text: str) -> Objective:
         raise UserError(f"unknown objective {metric!r}: {nearest(metric, objectives())}")
     if colon and asked not in DIRECTIONS:
         raise UserError(f"objective {text!r}: unknown direction {asked!r}: {nearest(asked, DIRECTIONS)}")
-    if asked == "optimum" and metric.rsplit("/", 1)[-1] not in METRICS:
+    if asked == "optimum" and metric_of(metric) is None:
         raise UserError(f"objective {text!r}: got optimum, expected min or max: {metric} has none")
     wanted = asked or known
     return Objective(metric, next((one for one in DIRECTIONS if one == wanted), "optimum"))
@@ -414,6 +421,9 @@ def make_space(plan: Plan, settings: Mapping[str, Any], door: Door = "command li
         raise UserError(
             f"the search sets out from {search.variant!r}: leave it in {spelled(door, 'variants')}"
         )
+    for row in (declared.name for declared in (*plan.sweep.variants, *plan.sweep.baselines)):
+        if re.fullmatch(rf"({'|'.join(SAMPLERS)})-\d+", row):
+            raise UserError(f"the row {row!r} is called as what the search tries: rename it")
     known = dict(keys(next(iter(bases.values()))))
     parameters = {parameter.key: parameter for parameter in _parameters(search)}
     asked = typed(settings, {*parameters, *known}, lambda key: spelled(door, "settings", key))

@@ -26,7 +26,7 @@ from farm.base.errors import StaleError, UserError
 from farm.base.files import held, write_atomically
 from farm.base.model import State
 from farm.base.origin import FORMAT, origin
-from farm.base.types import Forecast
+from farm.base.types import Forecast, quantile_name
 from farm.evaluation.scores import Block, Evaluation, Scores, lacking, names_of, undefined, warnings_of
 from farm.experiment import Result, TrialConfig, metrics_of, rescore
 from farm.studies.study import Source
@@ -40,6 +40,7 @@ PARTS = ("trials", "stages")
 DENSITY = ("location", "scale", "freedom")
 CHECKPOINT, STAGE = "checkpoint.safetensors", "stage.json"
 FORMAT_FILE = "format"  # in the root: what wrote the store
+PEEKS = ("probe/causality/targets", "probe/causality/future")  # see `farm.evaluation.probes.Causality`
 PROGRESS = "progress-"  # begins the name of a file that says where a fit stands
 
 
@@ -141,6 +142,8 @@ class Record:
     def forecast(self, name: str = "", block: str = "test") -> pd.DataFrame:
         """Return the forecasts of one part of a block: date, actual, predicted and ``q05`` for each level.
 
+        See `farm.base.types.quantile_name`; the levels themselves are in `levels`.
+
         Where samples have items, they are in the column ``item``; where they are of several days ahead,
         ``start`` is the last day known to them and ``lead`` the days after it.
 
@@ -165,7 +168,7 @@ class Record:
             columns |= {"start": found.starts.astype("datetime64[s]"), "lead": found.leads}
         for i, level in enumerate(forecast.levels):
             assert forecast.quantiles is not None
-            columns[f"q{100 * level:02.0f}"] = forecast.quantiles[:, i]
+            columns[quantile_name(level)] = forecast.quantiles[:, i]
         return pd.DataFrame(columns)
 
     def evaluation(self) -> Evaluation:
@@ -199,6 +202,10 @@ class Record:
             {subset: arrays[f"subset:{subset}"] for subset in facts["subsets"]},
             {part: tuple(names) for part, names in facts["subsets_of"].items()},
             frozenset(facts["calibrated"]),
+            {
+                what: {part: arrays[f"sampled:{what}:{part}"] for part in parts}
+                for what, parts in facts["sampled"].items()
+            },
         )
 
 
@@ -218,6 +225,8 @@ def _block_arrays(name: str, block: Block) -> tuple[State, dict[str, Any]]:
             arrays[f"quantiles:{part}"] = forecast.quantiles
         if forecast.density is not None:
             arrays |= {f"{what}:{part}": getattr(forecast.density, what) for what in DENSITY}
+    for what, parts in block.sampled.items():
+        arrays |= {f"sampled:{what}:{part}": values for part, values in parts.items()}
     arrays |= {f"subset:{subset}": mask for subset, mask in block.subsets.items()}
     facts = {
         "items": items,
@@ -225,6 +234,7 @@ def _block_arrays(name: str, block: Block) -> tuple[State, dict[str, Any]]:
         "subsets": sorted(block.subsets),
         "subsets_of": block.subsets_of,
         "calibrated": sorted(block.calibrated),
+        "sampled": {what: sorted(parts) for what, parts in block.sampled.items()},
     }
     return {f"{name}|{key}": value for key, value in arrays.items()}, facts
 
@@ -237,9 +247,18 @@ def epochs_of_stages(records: Sequence[Record]) -> tuple[int, int]:
 
 
 def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
-    """Say of each warning how many trials carry it, such as ``{"latent collapsed": "3/5"}``."""
-    names = dict.fromkeys(name for record in records for name in record.tags)
-    return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
+    """Return how many trials carry each warning, such as ``{"latent collapsed": "3/5"}``.
+
+    Of a model that sees the future also by how much that moves its forecasts at most.
+    """
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record.tags):
+        warned = [record for record in records if name in record.tags]
+        found[name] = f"{len(warned)}/{len(records)}"
+        if name == "sees the future":
+            moved = max(record.metrics.get(peek, 0.0) for record in warned for peek in PEEKS)
+            found[name] += f" (moved by {moved:.2g})"
+    return found
 
 
 def sealed(record: dict[str, Any]) -> bytes:

@@ -114,7 +114,7 @@ def test_a_model_that_reads_the_series_is_given_it_and_has_its_quantiles(ar1_pan
     stored = result.evaluation.test.forecasts[""]
     assert found["forecast"] == pytest.approx(stored.point[-1], rel=1e-9)
     quantiles = [value for name, value in found.items() if name.startswith("q")]
-    assert [name for name in found if name.startswith("q")][:2] == ["q1", "q5"]
+    assert [name for name in found if name.startswith("q")][:2] == ["q01", "q05"]
     np.testing.assert_allclose(quantiles, stored.quantiles[-1], rtol=1e-9)
 
 

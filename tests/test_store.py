@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from farm.base.errors import UserError
-from farm.base.types import RISK_LEVELS, Forecast
+from farm.base.types import Forecast
 from farm.evaluation.scores import Evaluation
 from farm.experiment import TrialConfig
-from farm.store import FORECAST, MODEL, RECORD, SCORES, Store, sealed, unsealed
+from farm.store import FORECAST, MODEL, RECORD, SCORES, Store, sealed, shares_of_warnings, unsealed
 
 
 def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame["predicted"], forecast.point)
     np.testing.assert_array_equal(frame["actual"], result.evaluation.test.actual)
     np.testing.assert_array_equal(
-        frame[[f"q{100 * level:02.0f}" for level in RISK_LEVELS]].to_numpy(), forecast.quantiles
+        frame[["q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99"]].to_numpy(), forecast.quantiles
     )
     np.testing.assert_array_equal(
         frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.test.times
@@ -34,6 +34,24 @@ def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
     state = store.model_state("abc")
     assert set(state) == set(result.state)
     assert all(np.array_equal(state[name], result.state[name]) for name in state)
+
+
+def test_a_warning_says_how_many_trials_and_how_far_a_look_ahead_moves_them(finished, tmp_path: Path) -> None:
+    config, result = finished
+    store = Store(str(tmp_path)).open()
+    records = []
+    for i, moved in enumerate((0.0, 2e-4, 3.14159e-3)):
+        tags = {"sees the future": "...", "latent collapsed": "..."} if moved else {}
+        metrics = result.evaluation.metrics | {
+            "probe/causality/targets": 0.0,
+            "probe/causality/future": moved,
+        }
+        evaluation = replace(result.evaluation, tags=tags, metrics=metrics)
+        store.put(f"t{i}", config, replace(result, evaluation=evaluation))
+        records.append(store.get(f"t{i}"))
+    assert shares_of_warnings(records) == {
+        "sees the future": "2/3 (moved by 0.0031)", "latent collapsed": "2/3"
+    }  # fmt: skip
 
 
 def test_holds_several_evaluations(finished, tmp_path: Path) -> None:

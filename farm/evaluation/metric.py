@@ -51,6 +51,8 @@ class Metric:
         Raised when its numbers change.
     undefined
         Why its value may be NaN, for messages.
+    named
+        Names what it computes of a forecast where kinds do not compare, as its own name and more.
     """
 
     name: str
@@ -62,6 +64,11 @@ class Metric:
     reads: Literal["point", "quantiles"]
     version: int = 1
     undefined: str = "it is not defined on these days"
+    named: Callable[[Forecast], str] | None = None
+
+    def kind(self, forecast: Forecast) -> str:
+        """Return the last part of the name of its value for a forecast."""
+        return self.name if self.named is None else self.named(forecast)
 
     def optimum_at(self, levels: Levels = ()) -> float:
         """Return the score of a perfect forecast with these quantile levels."""
@@ -121,6 +128,7 @@ def metric(
     reads: Literal["point", "quantiles"],
     version: int = 1,
     undefined: str = Metric.undefined,
+    named: Callable[[Forecast], str] | None = None,
 ) -> Callable[[Score], Score]:
     """Register a function as the metric of its name; see `Metric` for the parameters.
 
@@ -148,7 +156,7 @@ def metric(
 
         name = function.__name__
         METRICS.register(
-            name, Metric(name, section, checked, direction, optimum, unit, reads, version, undefined)
+            name, Metric(name, section, checked, direction, optimum, unit, reads, version, undefined, named)
         )
         return checked
 
@@ -190,13 +198,23 @@ def direction_of(name: str) -> Direction | None:
     block, _, rest = name.partition("/")
     if block != "val" or not rest:
         return None
-    if (last := rest.rsplit("/", 1)[-1]) in METRICS:
-        return METRICS[last].direction
-    for entry in (MEASURES[known] for known in MEASURES):
-        known = rest if entry.reads == "block" and block in entry.blocks else name
-        if known in entry.directions:
-            return entry.directions[known]
+    if (entry := metric_of(rest)) is not None:
+        return entry.direction
+    for other in (MEASURES[known] for known in MEASURES):
+        known = rest if other.reads == "block" and block in other.blocks else name
+        if known in other.directions:
+            return other.directions[known]
     return None
+
+
+def metric_of(name: str) -> Metric | None:
+    """Return the metric that a number of this full name is of; None of one that is another's."""
+    last = name.rsplit("/", 1)[-1]
+    known = next((metric for metric in METRICS if last == metric), "")
+    # A kind begins with the name of its metric.
+    kinds = (metric for metric in METRICS if METRICS[metric].named and last.startswith(f"{metric}_"))
+    found = known or next(kinds, "")
+    return METRICS[found] if found else None
 
 
 def objectives() -> list[str]:
@@ -209,5 +227,5 @@ def objectives() -> list[str]:
 
 def undefined_because(name: str) -> str:
     """Return why a number of this full name is not finite."""
-    last = name.rsplit("/", 1)[-1]
-    return METRICS[last].undefined if last in METRICS else Metric.undefined
+    found = metric_of(name)
+    return Metric.undefined if found is None else found.undefined

@@ -23,7 +23,8 @@ from farm.evaluation.metric import measure, metric_name
 from farm.evaluation.scores import UNSCORED, Block, Evaluation, Mask
 
 LEVELS = (0.05, 0.5, 0.95)
-HORIZONS = (1, 7, 14, 30, 60, 90, 126, 180, 252)  # the plan's, half a year and a year
+LEADS = (1, 5, 21, 63, 126, 252)  # trading days ahead: a day, week, month, quarter, half a year, a year
+CHUNK = 1_000_000  # sampled numbers that are sorted together
 ENERGY_SAMPLES = 50  # the score takes their square, and its estimate does not depend on their number
 ARBITRAGE_SAMPLES = 20
 COINTEGRATION_SAMPLES = 3  # a test takes some 3 ms a cell and year
@@ -81,6 +82,10 @@ class FlatPaths:
         Mean and quantiles over the samples, B.
     truth
         Changes that came, (B,).
+    crps
+        Of each entry by its samples, (B,).
+    noise
+        Variance that the point forecast has as the mean of no more than S samples, (B,).
     dates, row, lead, cell
         Of each entry: its day, that day's row in the record, days since the last known one (from 1) and
         the number of its cell, (B,) each.
@@ -90,6 +95,8 @@ class FlatPaths:
 
     forecast: Forecast
     truth: Floats
+    crps: Floats
+    noise: Floats
     dates: Dates
     row: Ints
     lead: Ints
@@ -99,7 +106,7 @@ class FlatPaths:
 
 def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
     """Make one forecast of stretches; quantiles are those of the samples at `LEVELS`."""
-    point, quantiles, truth, dates, row, lead, starts = [], [], [], [], [], [], []
+    point, quantiles, truth, crps, noise, dates, row, lead, starts = [], [], [], [], [], [], [], [], []
     cells = stretches[0].last.size
     for stretch in stretches:
         samples, days = stretch.samples, len(stretch.truth)
@@ -107,6 +114,8 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
         sorted_out = np.quantile(samples, LEVELS, axis=0) - stretch.last
         quantiles.append(np.moveaxis(sorted_out, 0, -1).reshape(-1, len(LEVELS)))
         truth.append((stretch.truth - stretch.last).ravel())
+        crps.append(fair_crps(samples, stretch.truth).ravel())
+        noise.append((samples.var(axis=0, ddof=1, dtype=np.float64) / len(samples)).ravel())
         dates.append(np.repeat(stretch.dates, cells))
         row.append(np.repeat(np.arange(stretch.row, stretch.row + days), cells))
         lead.append(np.repeat(np.arange(1, days + 1), cells))
@@ -115,12 +124,45 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
     return FlatPaths(
         Forecast(np.concatenate(point), np.concatenate(quantiles).astype(np.float64), LEVELS),
         np.concatenate(truth),
+        np.concatenate(crps),
+        np.concatenate(noise),
         np.concatenate(dates),
         every,
         np.concatenate(lead),
         np.tile(np.arange(cells), len(every) // cells),
         np.concatenate(starts),
     )
+
+
+def fair_crps(samples: Floats, truth: Floats) -> Floats:
+    """Compute the continuous ranked probability score of each number from samples of it.
+
+    The fair estimator, whose mean is the score of the law that the samples are drawn from, whatever their
+    number (Ferro 2014, Quarterly Journal of the Royal Meteorological Society 140, 1917-1923):
+    ``mean |x_i - y| - sum_ij |x_i - x_j| / (2 S (S - 1))``, the second sum by the ranks of the samples.
+
+    Parameters
+    ----------
+    samples
+        (S, T, ...), at least two of each.
+    truth
+        (T, ...).
+
+    Returns
+    -------
+    Floats
+        (T, ...).
+    """
+    count = len(samples)
+    weights = (2 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
+    score = np.empty(truth.shape)
+    step = max(1, CHUNK // max(samples[:, :1].size, 1))
+    for first in range(0, len(truth), step):
+        some = slice(first, first + step)
+        ranked = np.sort(samples[:, some].astype(np.float64), axis=0)
+        near = np.abs(ranked - truth[some]).mean(axis=0)
+        score[some] = near - np.tensordot(weights, ranked, axes=(0, 0))
+    return score
 
 
 def path_subsets(flat: FlatPaths, offset: int, regimes: Mapping[str, Mask]) -> dict[str, Mask]:
@@ -142,22 +184,32 @@ def path_subsets(flat: FlatPaths, offset: int, regimes: Mapping[str, Mask]) -> d
 
 
 def path_block(
-    flat: FlatPaths, cells: Sequence[str] = (), subsets: Mapping[str, Mask] | None = None
+    flats: Mapping[str, FlatPaths], cells: Sequence[str] = (), subsets: Mapping[str, Mask] | None = None
 ) -> Block:
-    """Lay flat paths out as a block with one forecast.
+    """Lay flat paths of the same days out as a block.
 
     Parameters
     ----------
-    flat
-        See `flatten`.
+    flats
+        By the name of the part; see `flatten`.
     cells
         Names of the cells; without them the samples have no items.
     subsets
         See `path_subsets`.
     """
-    items = tuple(cells[cell] for cell in flat.cell) if cells else ()
+    flat = next(iter(flats.values()))
     return Block(
-        flat.dates, flat.truth, {"": flat.forecast}, items, flat.starts, flat.lead, dict(subsets or {})
+        flat.dates,
+        flat.truth,
+        {part: one.forecast for part, one in flats.items()},
+        tuple(cells[cell] for cell in flat.cell) if cells else (),
+        flat.starts,
+        flat.lead,
+        dict(subsets or {}),
+        sampled={
+            "crps": {part: one.crps for part, one in flats.items()},
+            "noise": {part: one.noise for part, one in flats.items()},
+        },
     )
 
 
@@ -168,9 +220,11 @@ def paths(evaluation: Evaluation) -> dict[str, float]:
     Returns
     -------
     dict
-        Of each part and block ``{block}/horizon/30/rmse``, of the first 30 days, and where the samples have
-        cells ``{block}/grid/1y 1/rmse``; ``{block}/degradation``, RMSE of pass 3 over that of pass 1; of
-        half a year on validation days ``val/six-month/degradation``, of pass 2 over pass 1.
+        Of each part and block ``{block}/lead/21/rmse``, of the 21st day ahead alone, and where the samples
+        have cells ``{block}/grid/1y 1/rmse``; ``{block}/monte_carlo_rmse``, what the RMSE has from the number
+        of samples: infinitely many would have the root of the difference of both squares;
+        ``{block}/degradation``, RMSE of pass 3 over that of pass 1; of half a year on validation days
+        ``val/six-month/degradation``, of pass 2 over pass 1.
     """
     scores: dict[str, float] = {}
 
@@ -188,9 +242,11 @@ def paths(evaluation: Evaluation) -> dict[str, float]:
             middle = "/".join(filter(None, (beside, part)))
             stem = f"{name}/{middle}" if middle else name
             squared = (forecast.point - block.actual) ** 2
-            for horizon in HORIZONS:
-                if horizon <= block.leads.max():
-                    scores[f"{stem}/horizon/{horizon}/rmse"] = rmse(block.leads <= horizon)
+            for lead in LEADS:
+                if lead <= block.leads.max():
+                    scores[f"{stem}/lead/{lead}/rmse"] = rmse(block.leads == lead)
+            noise = block.sampled["noise"][part]
+            scores[f"{stem}/monte_carlo_rmse"] = float(np.sqrt(noise.mean(dtype=np.float64)))
             for cell in dict.fromkeys(block.items):
                 scores[f"{stem}/grid/{cell}/rmse"] = rmse(cells == cell)
             passes = [block.subsets.get(f"pass{number}") for number in (1, 2, 3)]

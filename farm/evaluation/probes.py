@@ -21,6 +21,7 @@ from farm.evaluation.scores import Measured
 
 Cells = npt.NDArray[np.bool_]
 IGNORED = 0.1  # of the reliance on the target's own past
+ROUNDING = 1e-6  # of the size of a forecast: what moves it by less is arithmetic in single precision
 
 
 def asset_groups(features: tuple[str, ...], lookback: int, target: str) -> dict[str, Cells]:
@@ -139,6 +140,9 @@ def ignores_peers(scores: Mapping[str, float], part: str = "") -> str:
 
 class Causality(NamedTuple):
     """How far forecasts change when what they may not see is replaced; 0 for an honest model.
+
+    A change below `ROUNDING` of the forecasts' root mean square is 0: other windows in a batch may change
+    the last bits of a sum.
 
     Parameters
     ----------
@@ -273,9 +277,9 @@ def path_causality(
     later = replace(past, surface=surface, extra=extra, vectors=vectors)
     changed = replace(windows, past=later, series=series, x=x)
     one, other = generate(windows, row), generate(changed, row)
-    future = float(np.abs(one.samples - other.samples).max())
+    future = _moved(one.samples, other.samples)
     if one.returns is not None and other.returns is not None:
-        future = max(future, float(np.abs(one.returns - other.returns).max()))
+        future = max(future, _moved(one.returns, other.returns))
     before = model.predict(windows)
     future = max(future, _apart(before, model.predict(changed), middle + 1))
     noisy = (windows.y * np.exp(rng.normal(0, 0.5, windows.y.shape))).astype(windows.y.dtype)
@@ -374,11 +378,17 @@ def warned(
 
 
 def _apart(one: Forecast, other: Forecast, count: int) -> float:
-    """Give the largest difference between the first forecasts of two blocks."""
-    gap = np.abs(one.point[:count] - other.point[:count]).max()
+    """Return the largest difference between the first forecasts of two blocks."""
+    gap = _moved(one.point[:count], other.point[:count])
     if one.quantiles is not None and other.quantiles is not None:
-        gap = max(gap, np.abs(one.quantiles[:count] - other.quantiles[:count]).max())
-    return float(gap)
+        gap = max(gap, _moved(one.quantiles[:count], other.quantiles[:count]))
+    return gap
+
+
+def _moved(before: Floats, after: Floats) -> float:
+    """Return the largest change of numbers, or 0 where it is rounding."""
+    gap = float(np.abs(before - after).max())
+    return gap if gap > ROUNDING * _rms(before.astype(np.float64)) else 0.0
 
 
 def _rms(values: npt.NDArray[np.floating]) -> float:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,9 @@ class Block:
         Names of the subsets of a part, where those are not all.
     calibrated
         Parts whose point forecasts are those of another: only their quantiles are scored.
+    sampled
+        What sampled draws say of each sample, by the name of a metric and by part, (B,): where it is there
+        for a metric, that is its mean, and a part without it has none, since a few quantiles say too little.
     """
 
     times: Dates
@@ -57,6 +61,7 @@ class Block:
     subsets: Mapping[str, Mask] = field(default_factory=dict)
     subsets_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calibrated: frozenset[str] = frozenset()
+    sampled: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that all is of as many samples, and lay forecasts out as they are stored."""
@@ -71,17 +76,27 @@ class Block:
                     f"subset {name} is {mask.dtype} {mask.shape}, expected bool {self.actual.shape}"
                 )
 
-    def views(self) -> Iterator[tuple[str, str, Forecast, Floats]]:
-        """Yield each part on all samples and on each of its subsets: part, subset, forecast and truth.
-
-        A subset without a sample is left out.
-        """
+    def views(self) -> Iterator[tuple[str, View]]:
+        """Yield each part on all samples, and on each of its subsets that has some, with its name."""
         for part, forecast in self.forecasts.items():
-            yield part, "", forecast, self.actual
+            calibrated = part in self.calibrated
+            sampled = {name: parts.get(part) for name, parts in self.sampled.items()}
+            yield part, View(forecast, self.actual, calibrated, sampled)
             for subset in self.subsets_of.get(part, tuple(self.subsets)):
                 keep = self.subsets[subset]
                 if keep.any():
-                    yield part, subset, forecast.take(keep), self.actual[keep]
+                    some = {name: None if all_ is None else all_[keep] for name, all_ in sampled.items()}
+                    view = View(forecast.take(keep), self.actual[keep], calibrated, some)
+                    yield f"{part}/{subset}".lstrip("/"), view
+
+
+class View(NamedTuple):
+    """One forecast of some samples; see `Block` for the rest."""
+
+    forecast: Forecast
+    actual: Floats
+    calibrated: bool = False
+    sampled: Mapping[str, Floats | None] = MappingProxyType({})
 
 
 def _contiguous(forecast: Forecast) -> Forecast:
@@ -251,24 +266,28 @@ def score(
     return found
 
 
-def _views(evaluation: Evaluation) -> Iterator[tuple[str, str, bool, Forecast, Floats]]:
-    """Yield block, what stands before the metric's name, whether quantiles alone count, forecast, truth."""
+def _views(evaluation: Evaluation) -> Iterator[tuple[str, str, View]]:
+    """Yield the block, what stands before the name of a metric, and what is scored."""
     for key, block in evaluation.blocks.items():
         name, _, beside = key.partition("/")
-        if name == UNSCORED:
-            continue
-        for part, subset, forecast, actual in block.views():
-            middle = "/".join(filter(None, (beside, part, subset)))
-            yield name, middle, part in block.calibrated, forecast, actual
+        if name != UNSCORED:
+            for middle, view in block.views():
+                yield name, "/".join(filter(None, (beside, middle))), view
 
 
-def _apply(entry: Metric, views: Iterable[tuple[str, str, bool, Forecast, Floats]]) -> Measured:
+def _apply(entry: Metric, views: Iterable[tuple[str, str, View]]) -> Measured:
     values = {}
-    for block, middle, calibrated, forecast, actual in views:
-        if forecast.quantiles is None if entry.reads == "quantiles" else calibrated:
+    for block, middle, view in views:
+        if view.forecast.quantiles is None if entry.reads == "quantiles" else view.calibrated:
+            continue
+        if entry.name not in view.sampled:
+            value = entry.function(view.forecast, view.actual)
+        elif (drawn := view.sampled[entry.name]) is not None:
+            value = float(np.mean(drawn, dtype=np.float64))
+        else:
             continue
         section = entry.section if block == "test" else block
-        values[metric_name(section, middle, entry.name)] = entry.function(forecast, actual)
+        values[metric_name(section, middle, entry.kind(view.forecast))] = value
     return Measured(values)
 
 
@@ -322,5 +341,5 @@ def of_forecast(forecast: Forecast, truth: Floats, block: str = "test", part: st
     dict
         By full name; NaN where a metric is not defined on these truths.
     """
-    views = [(block, part, False, forecast, truth)]
+    views = [(block, part, View(forecast, truth))]
     return {name: value for known in METRICS for name, value in _apply(METRICS[known], views).values.items()}

@@ -119,7 +119,7 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
 
     pictures: list[Group] = [drawn, of_study]
     more: dict[str, pd.DataFrame] = {}
-    if study == "forecast" and (found := _distributions(plan, keyed)):
+    if study == "forecast" and (found := _distributions(plan, keyed, records)):
         more, sentence = {"distributions": found.table}, f"{sentence} {found.sentence}"
         pictures.append(found.figures)
     walked = None
@@ -134,7 +134,7 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
 
         pictures.append(of_windows)
     metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
-    files = write_results(out, table, scores, predictions, evaluations, metrics, more)
+    files = write_results(out, table, scores, predictions, evaluations, metrics, more, other_forecasts(keyed))
     judged = len({trial.row for trial in done if trial.role == "variant"}) + len(tried)
     return Conclusion(
         done,
@@ -150,9 +150,10 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     )
 
 
-def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:
+def _distributions(plan: Plan, keyed: Trials, records: Mapping[str, Record]) -> Distributions | None:
     seeds = len({trial.config.seed for trial in plan.trials})
-    return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds)
+    tried = [(_key(trial), records[trial.signature]) for trial in plan.tried if trial.signature in records]
+    return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds, tried)
 
 
 def _tried(plan: Plan, records: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
@@ -164,6 +165,17 @@ def _tried(plan: Plan, records: Mapping[str, Record]) -> dict[str, pd.DataFrame]
 
 def _key(trial: Trial) -> dict[str, Any]:
     return {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
+
+
+def other_forecasts(keyed: Trials) -> pd.DataFrame:
+    """Gather the forecasts of all evaluations beside the ranked ones."""
+    parts = [
+        record.forecast(part).assign(**key, evaluation=part, oracle=part in record.oracles)
+        for key, record in keyed
+        for part in record.levels
+        if part
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.DataFrame, pd.DataFrame]:

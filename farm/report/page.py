@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from farm.base.origin import UNKNOWN
+from farm.base.types import quantile_name
 from farm.data.panel import Panel
 from farm.evaluation.regimes import skill_by_regime
 from farm.evaluation.selection import LEVEL
@@ -84,7 +85,7 @@ def report_page(plan: Plan, end: Conclusion, records: Mapping[str, Record], sour
         _confidence(end),
         _trading(end),
         _curves(end, charts),
-        _calibration(end, charts),
+        _calibration(end, done, charts),
         _tried(plan, end, sources),
         _cost(plan, end, records),
         _repeat(done, sources),
@@ -235,7 +236,8 @@ def _confidence(end: Conclusion) -> str:
         for reference, values in found.ability.iterrows()
     ]
     note = (
-        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline."
+        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline;"
+        " those of single tickers are adjusted for their number (Holm)."
         " Below: of the 95 % model confidence set; a model with p above 0.05 (green) may be the best. Both by"
         " squared error, on each ticker by itself and on all together."
     )
@@ -273,13 +275,15 @@ def _curves(end: Conclusion, charts: dict[str, str]) -> str:
     return _section("Learning curves", note, _chart(charts, "curves", learning_curves(end.curves, end.table)))
 
 
-def observed_levels(predictions: pd.DataFrame) -> pd.DataFrame:
+def observed_levels(predictions: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
     """Count how often the truth fell below each quantile of the ranked forecasts.
 
     Parameters
     ----------
     predictions
         With columns model, actual and ``q05`` and the like, NaN where a model has no such quantile.
+    levels
+        Of all of them.
 
     Returns
     -------
@@ -287,10 +291,10 @@ def observed_levels(predictions: pd.DataFrame) -> pd.DataFrame:
         Columns model, level, share (both in 0..1) and days.
     """
     rows = []
-    for column in (name for name in predictions if str(name)[0] == "q" and str(name)[1:].isdigit()):
+    for level in sorted(set(levels)):
+        column = quantile_name(level)
         kept = predictions.dropna(subset=[column, "actual"])
         below = (kept["actual"] < kept[column]).groupby(kept["model"]).agg(["mean", "size"])
-        level = int(str(column)[1:]) / 100
         rows += [
             {"model": name, "level": level, "share": float(one["mean"]), "days": int(one["size"])}
             for name, one in below.iterrows()
@@ -298,8 +302,8 @@ def observed_levels(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "level", "share", "days"])
 
 
-def _calibration(end: Conclusion, charts: dict[str, str]) -> str:
-    observed = observed_levels(end.predictions)
+def _calibration(end: Conclusion, done: Sequence[Record], charts: dict[str, str]) -> str:
+    observed = observed_levels(end.predictions, [level for record in done for level in record.levels[""]])
     if observed.empty:
         return ""
     note = (

@@ -190,6 +190,7 @@ def write_results(
     evaluations: pd.DataFrame,
     metrics: pd.DataFrame,
     more: Mapping[str, pd.DataFrame] | None = None,
+    beside: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write everything a sweep ends with, each file whole or not at all.
 
@@ -210,6 +211,9 @@ def write_results(
         One row for each trial with every metric it has, written as ``metrics.csv``.
     more
         Further tables by file stem, each written as ``STEM.csv``.
+    beside
+        The test days of all evaluations beside the ranked ones, such as calibrated forecasts, written as
+        ``evaluations.parquet``.
 
     Returns
     -------
@@ -229,6 +233,7 @@ def write_results(
         "predictions.parquet": predictions.to_parquet(index=False),
         "evaluations.csv": evaluations.to_csv(index=False).encode(),
         "metrics.csv": metrics.to_csv(index=False).encode(),
+        **({} if beside is None or beside.empty else {"evaluations.parquet": beside.to_parquet(index=False)}),
         **{f"{stem}.csv": extra.to_csv(index=False).encode() for stem, extra in (more or {}).items()},
     }
     return save_files(out, contents)

@@ -183,7 +183,9 @@ class BackfillStudy(Ahead):
         test = fitted.test
         groups = asset_groups(test.features, fitted.data.inputs.lookback, self.ticker)
         found = probe(fitted.model, test, evaluation.test.forecasts[""], groups, self.believable)
-        return Measured(found.values, {**found.warnings, "ignores the peers": ignores_peers(found.values)})
+        # What reads no peers by design needs no warning of it.
+        ignored = ignores_peers(found.values) if fitted.model.reads_windows else ""
+        return Measured(found.values, {**found.warnings, "ignores the peers": ignored})
 
     def latents(self, fitted: Fitted) -> dict[str, Latents]:
         """Encode the test block in every scenario but that of both."""

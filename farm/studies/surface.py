@@ -171,29 +171,28 @@ class SurfaceStudy(StudyConfig):
         tried = self._tried(fitted)
         flat, half = flatten(tried), flatten([stretch.cut(SIX_MONTHS) for stretch in tried])
         blocks = {
-            "val": path_block(flat, cells, path_subsets(flat, self.offset, {})),
-            "val/six-month": path_block(half, (), path_subsets(half, self.offset, {})),
+            "val": path_block({"": flat}, cells, path_subsets(flat, self.offset, {})),
+            "val/six-month": path_block({"": half}, (), path_subsets(half, self.offset, {})),
         }
         if (known := self._in_sample(fitted)) is not None:
             crisis = flatten(known)
-            blocks[f"train/{IN_SAMPLE}"] = path_block(crisis, (), path_subsets(crisis, self.offset, {}))
+            blocks[f"train/{IN_SAMPLE}"] = path_block({"": crisis}, (), path_subsets(crisis, self.offset, {}))
         calibration = data.calibration
         assert isinstance(calibration, SurfaceWindows)
         kept = _stretches(calibration, self.days, CALIBRATION_STRIDE, self._ways(model, calibration)[""])
         conformal, flat = LeadTimeConformal(), flatten(kept)
         conformal.learn(flat.forecast, flat.truth, flat.lead, len(kept))
-        blocks["calibration"] = path_block(flat)
+        blocks["calibration"] = replace(path_block({"": flat}), sampled={})  # it is not scored
         stretches = self._generated(fitted)
-        ranked = flatten(stretches[""])
-        forecasts = {part: flatten(made).forecast for part, made in stretches.items()}
-        forecasts["conformal"] = self._mended(conformal, stretches[""])
+        flats = {part: flatten(made) for part, made in stretches.items()}
+        ranked = flats[""]
         test = fitted.test
         assert isinstance(test, SurfaceWindows)
         regimes, _ = self._regimes(test.past, data)
-        plain = path_block(ranked, cells, path_subsets(ranked, self.offset, regimes))
+        plain = path_block(flats, cells, path_subsets(ranked, self.offset, regimes))
         blocks["test"] = replace(
             plain,
-            forecasts=forecasts,
+            forecasts={**plain.forecasts, "conformal": self._mended(conformal, stretches[""])},
             # Its passes are its own, not slices of the calendar.
             subsets_of={"overlap": tuple(regimes)},
             calibrated=frozenset({"conformal"}),

@@ -1,5 +1,7 @@
 """The distributions' table, from records whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,10 +11,11 @@ from farm.evaluation.distribution import pit
 from farm.evaluation.metric import METRICS
 from farm.evaluation.scores import Block, Evaluation, score
 from farm.experiment import Result, TrialConfig
-from farm.report.distributions import distribution_table, distributions
+from farm.report.distributions import distribution_sentence, distribution_table, distributions
 from farm.store import Store
 
 N, SCALE = 400, 0.01
+VARIANTS = ("narrow", "near", "bolt")
 CALIBRATORS = [{"name": "cqr"}]
 
 
@@ -60,30 +63,125 @@ def trials(tmp_path_factory):
 
 
 def test_the_table_holds_the_means_and_a_paired_test(trials):
-    table = distribution_table(trials, "econometric").set_index(["model", "evaluation"])
+    table = distribution_table(trials, "econometric", VARIANTS).set_index(["model", "evaluation"])
     assert set(table.index) == {
         (m, e) for m in ("econometric", "narrow", "near", "bolt") for e in ("raw", "cqr")
     }
     narrow, right = table.loc["narrow", "raw"], table.loc["narrow", "cqr"]
     assert narrow["coverage"] < 0.65 < 0.85 < right["coverage"] < 0.95
     assert right["pinball_skill"] == pytest.approx(0, abs=1e-12)
-    assert np.isnan(right["dm_p"])  # equal on each day
+    assert right["dm_p"] == 1  # equal on each day
     assert narrow["pinball_skill"] < -0.05
     assert narrow["dm_p"] < 1e-6
     assert narrow["dm_statistic"] > 0
-    assert narrow["var1_kupiec_p"] == 1.0  # rejected on every replicate
+    assert narrow["var1_kupiec_rejects"] == 1.0  # rejected on every replicate
     assert narrow["width"] == pytest.approx(right["width"] / 2)
-    assert narrow["log_score"] < right["log_score"]
+    assert narrow["log_score_9_quantiles"] < right["log_score_9_quantiles"]
     assert (table["replicates"].loc[["narrow", "near"]] == 4).all()
 
 
+def narrow_of(table):
+    return table.loc["narrow", "raw"]
+
+
 def test_fewer_levels_are_compared_on_those_alone(trials):
-    table = distribution_table(trials, "econometric").set_index(["model", "evaluation"])
+    table = distribution_table(trials, "econometric", VARIANTS).set_index(["model", "evaluation"])
     bolt = table.loc["bolt", "raw"]
     assert bolt["pinball_skill"] == pytest.approx(0, abs=1e-12)  # the same quantiles as the reference
     assert bolt["nominal"] == pytest.approx(0.8)
+    assert np.isnan(bolt["log_score_9_quantiles"])
+    assert np.isnan(narrow_of(table)["log_score_5_quantiles"])
+    assert np.isfinite([bolt["log_score_5_quantiles"], narrow_of(table)["log_score_9_quantiles"]]).all()
     assert np.isnan(bolt["var1_hits"])
     assert bolt["pinball"] > table.loc["near", "raw"]["pinball"]  # the tails' loss is small, and left out
+
+
+def worse(width):
+    """Pinball loss of quantiles that are too narrow by a factor, per day, by the explicit formula."""
+    truth = np.concatenate([np.random.default_rng(ord(t)).normal(0, SCALE, N) for t in ("A", "B")])
+    loss = np.zeros(len(truth))
+    for level in RISK_LEVELS:
+        error = truth - width * SCALE * stats.norm.ppf(level)
+        loss += np.where(error > 0, level * error, (level - 1) * error) / len(RISK_LEVELS)
+    return loss.reshape(2, N)
+
+
+def test_like_is_compared_with_like_and_with_the_best_baseline(trials):
+    table = distribution_table(trials, "econometric", VARIANTS).set_index(["model", "evaluation"])
+    for name, width in (("narrow", 0.5), ("near", 0.98)):
+        expected = np.mean(1 - worse(width).mean(axis=1) / worse(1.0).mean(axis=1))
+        assert table.loc[(name, "raw"), "pinball_skill"] == pytest.approx(expected)
+        assert table.loc[(name, "cqr"), "pinball_skill"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_calibration_that_the_reference_lacks_is_not_compared(trials):
+    bare = [
+        (key, replace(record, levels={"": record.levels[""]}) if key["model"] == "econometric" else record)
+        for key, record in trials
+    ]
+    table = distribution_table(bare, "econometric", VARIANTS)
+    own = table.set_index(["model", "evaluation"])
+    assert own.loc[("near", "cqr"), ["pinball_skill", "dm_p", "p_selected"]].isna().all()
+    assert own.loc[("near", "raw"), ["pinball_skill", "dm_p", "p_selected"]].notna().all()
+    assert own.loc[("near", "cqr"), "best_reference"] == "econometric as it comes"
+    assert own.loc[("near", "cqr"), "best_pinball_skill"] == pytest.approx(0, abs=1e-12)
+    alone = table[table["evaluation"] == "cqr"]
+    said = distribution_sentence(alone, "econometric", VARIANTS, 3)
+    assert "has no econometric after cqr to compare with and 0.0 % higher loss than econometric as" in said
+
+
+def noisy(record, seed, size):
+    """Return a record whose quantiles are off by noise of its own, days apart."""
+    arrays = dict(record._arrays)
+    noise = np.random.default_rng(seed).normal(0, size, N)[:, None]
+    for part in record.levels:
+        arrays[f"quantiles:{part}"] = arrays[f"quantiles:{part}"] + noise
+    copy = replace(record)
+    copy.__dict__["_arrays"] = arrays
+    return copy
+
+
+def test_the_best_of_many_that_are_as_good_is_not_shown(trials):
+    """Of 60 that are off by as much noise as the reference two are below 5 % alone, none after selection."""
+    reference = trials[0][1]
+    key = {"ticker": "A", "seed": 0}
+    rows = [({**key, "model": "econometric"}, noisy(reference, 300, 0.3 * SCALE))]
+    names = [f"v{i}" for i in range(60)]
+    rows += [({**key, "model": name}, noisy(reference, 301 + i, 0.3 * SCALE)) for i, name in enumerate(names)]
+    table = distribution_table(rows, "econometric", names)
+    ahead = table[(table["pinball_skill"] > 0) & (table["dm_p"] < 0.05)]
+    assert len(ahead) == 2
+    assert (table["p_selected"].dropna() >= 0.05).all()
+    assert (table["p_selected"].dropna() >= table["dm_p"].loc[table["p_selected"].dropna().index] / 2).all()
+    said = distribution_sentence(table, "econometric", names, 3)
+    assert said.startswith("Distributions: 0 of 60 variants")
+    named = table[table["model"].isin(names)].iloc[0]
+    assert f"the best, {named['model']} " in said
+    assert f"(DM p = {named['dm_p']:.2g}; p after selection = {named['p_selected']:.2g})" in said
+    few = distribution_table(rows[:2], "econometric", names)
+    more = distribution_table(rows[:2], "econometric", names, rows[2:])
+    assert list(few["model"]) == list(more["model"])
+    one, of_many = (t.set_index(["model", "evaluation"]).loc[("v0", "raw")] for t in (few, more))
+    assert of_many["p_selected"] >= one["p_selected"]
+    assert one["dm_p"] == of_many["dm_p"]
+
+
+def test_one_that_is_better_is_shown_and_its_own_p_is_printed(trials):
+    reference = trials[0][1]
+    key = {"ticker": "A", "seed": 0}
+    rows = [({**key, "model": "econometric"}, noisy(reference, 0, 0.9 * SCALE))]
+    rows += [({**key, "model": name}, noisy(reference, i, 0.9 * SCALE)) for i, name in enumerate("abc", 1)]
+    rows += [({**key, "model": "good"}, reference)]
+    names = ("a", "b", "c", "good")
+    table = distribution_table(rows, "econometric", names)
+    good = table.set_index(["model", "evaluation"]).loc[("good", "raw")]
+    assert good["p_selected"] < 0.01
+    said = distribution_sentence(table, "econometric", names, 3)
+    assert said.startswith(
+        "Distributions: 1 of 4 variants, raw or calibrated, has a pinball loss shown to be"
+    )
+    assert "the best, good " in said
+    assert "DM p < 0.001; p after selection < 0.001" in said
 
 
 def test_sentence_and_figures(trials):

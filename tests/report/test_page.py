@@ -79,7 +79,7 @@ def test_counts_what_fell_below_each_quantile() -> None:
     actual = np.arange(10.0)
     frame = pd.DataFrame({"model": "m", "actual": actual, "q05": 0.5, "q95": 8.5})
     none = pd.DataFrame({"model": "n", "actual": actual, "q05": np.nan, "q95": np.nan})
-    found = observed_levels(pd.concat([frame, none]))
+    found = observed_levels(pd.concat([frame, none]), (0.95, 0.05, 0.05))
     assert found["model"].unique().tolist() == ["m"]
     assert dict(zip(found["level"], found["share"], strict=True)) == {0.05: 0.1, 0.95: 0.9}
     assert found["days"].tolist() == [10, 10]

@@ -35,7 +35,11 @@ def test_every_calibration_is_scored_and_the_raw_forecast_is_ranked(ar1_panel):
     metrics = evaluation.metrics
     for part in ("", "cqr/", "cqr_scaled/", "aci/"):
         for days in ("", "volatile/"):
-            for name in ("violations", "width", "pinball", "crps", "log_score"):
+            # GARCH has a density of its own, and what is calibrated its quantiles alone.
+            kinds = ("log_score", "log_score_9_quantiles")
+            kind, other = kinds[::-1] if part else kinds
+            assert f"interval/{part}{days}{other}" not in metrics
+            for name in ("violations", "width", "pinball", "crps", kind):
                 assert np.isfinite(metrics[f"interval/{part}{days}{name}"]), (part, days, name)
         forecast = evaluation.forecasts[part.rstrip("/")]
         assert forecast.levels == RISK_LEVELS

@@ -156,7 +156,8 @@ def test_equal_arguments_give_equal_bits(surfaces: Surfaces, rolled: Scored):
 def test_what_is_measured_has_its_name(rolled: Scored, walked: Scored):
     names = {
         "val/rmse", "val/violations", "test/rmse", "test/pass1/rmse", "test/pass3/rmse", "test/degradation",
-        "test/horizon/14/rmse", "test/grid/1y 1/rmse", "test/normal/rmse", "test/next-day/rmse",
+        "test/lead/5/rmse", "test/lead/21/rmse", "test/monte_carlo_rmse",
+        "test/grid/1y 1/rmse", "test/normal/rmse", "test/next-day/rmse",
         "test/correlation_distance", "interval/violations", "interval/width", "interval/winkler",
         "interval/crps", "interval/energy_score", "interval/conformal/violations", "arbitrage/excess",
         "arbitrage/generated/calendar_rate", "arbitrage/real/butterfly_magnitude",
