@@ -13,6 +13,7 @@ from farm.base.types import Forecast, quantile_name
 from farm.data.door import load_panel
 from farm.data.splits import Blocks
 from farm.data.surface_windows import cell_names, surface_dataset
+from farm.evaluation.scores import Evaluation
 from farm.plan import Options, make_plan, parse_setting
 from farm.report.page import observed_levels
 from farm.report.studies import forecast_of
@@ -48,11 +49,14 @@ def test_usual_levels_have_short_names() -> None:
 
 def test_near_levels_keep_their_quantiles_through_store_and_page(finished, tmp_path) -> None:
     config, result = finished
-    days = len(result.evaluation.actual)
-    quantiles = result.evaluation.actual[:, None] + np.linspace(-1, 1, len(NEAR))
-    forecasts = {"": Forecast(result.evaluation.actual, quantiles, NEAR)}
+    test = result.evaluation.test
+    days = len(test.actual)
+    quantiles = test.actual[:, None] + np.linspace(-1, 1, len(NEAR))
+    forecasts = {"": Forecast(test.actual, quantiles, NEAR)}
     store = Store(str(tmp_path)).open()
-    store.put("abc", config, replace(result, evaluation=replace(result.evaluation, forecasts=forecasts)))
+    store.put(
+        "abc", config, replace(result, evaluation=Evaluation({"test": replace(test, forecasts=forecasts)}))
+    )
     record = store.get("abc")
     assert record is not None
     np.testing.assert_array_equal(forecast_of(record, "").quantiles, quantiles)

@@ -7,7 +7,7 @@ import pytest
 
 from farm.base.errors import UserError
 from farm.base.types import Forecast
-from farm.evaluation.scores import Evaluation
+from farm.evaluation.scores import Evaluation, Scores
 from farm.experiment import TrialConfig
 from farm.store import FORECAST, MODEL, RECORD, SCORES, Store, sealed, shares_of_warnings, unsealed
 
@@ -42,12 +42,9 @@ def test_a_warning_says_how_many_trials_and_how_far_a_look_ahead_moves_them(fini
     records = []
     for i, moved in enumerate((0.0, 2e-4, 3.14159e-3)):
         tags = {"sees the future": "...", "latent collapsed": "..."} if moved else {}
-        metrics = result.evaluation.metrics | {
-            "probe/causality/targets": 0.0,
-            "probe/causality/future": moved,
-        }
-        evaluation = replace(result.evaluation, tags=tags, metrics=metrics)
-        store.put(f"t{i}", config, replace(result, evaluation=evaluation))
+        seen = {"probe/causality/targets": 0.0, "probe/causality/future": moved}
+        scores = {**result.scores, "probes": Scores(1, seen, {}, tags)}
+        store.put(f"t{i}", config, replace(result, scores=scores))
         records.append(store.get(f"t{i}"))
     assert shares_of_warnings(records) == {
         "sees the future": "2/3 (moved by 0.0031)", "latent collapsed": "2/3"

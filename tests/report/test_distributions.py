@@ -115,10 +115,12 @@ def test_like_is_compared_with_like_and_with_the_best_baseline(trials):
 
 
 def test_a_calibration_that_the_reference_lacks_is_not_compared(trials):
-    bare = [
-        (key, replace(record, levels={"": record.levels[""]}) if key["model"] == "econometric" else record)
-        for key, record in trials
-    ]
+
+    def raw(record):
+        block = record.blocks["test"]
+        return replace(record, blocks={"test": {**block, "parts": {"": block["parts"][""]}}})
+
+    bare = [(key, raw(record) if key["model"] == "econometric" else record) for key, record in trials]
     table = distribution_table(bare, "econometric", VARIANTS)
     own = table.set_index(["model", "evaluation"])
     assert own.loc[("near", "cqr"), ["pinball_skill", "dm_p", "p_selected"]].isna().all()
@@ -135,7 +137,7 @@ def noisy(record, seed, size):
     arrays = dict(record._arrays)
     noise = np.random.default_rng(seed).normal(0, size, N)[:, None]
     for part in record.levels:
-        arrays[f"quantiles:{part}"] = arrays[f"quantiles:{part}"] + noise
+        arrays[f"test|quantiles:{part}"] = arrays[f"test|quantiles:{part}"] + noise
     copy = replace(record)
     copy.__dict__["_arrays"] = arrays
     return copy
