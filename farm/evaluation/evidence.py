@@ -1,0 +1,79 @@
+"""What daily losses can show: the variance that they are divided by, and the gain that they could find."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from farm.base.types import Floats
+from farm.evaluation.significance import cosine_variance, cosines
+
+DECAY = 0.94  # of a day, as RiskMetrics has it
+FIRST = 20  # days whose mean is the first variance
+LEAST = 0.05  # of the mean so far, below which no variance falls
+
+
+def variance_known(squared: Floats) -> Floats:
+    """Compute the variance of each day that was known the day before.
+
+    The exponentially weighted mean of squared errors, with which losses of calm and wild days, and of
+    assets, count alike. The first days have the mean of their own: one divisor for both sides of a
+    comparison, which favours neither.
+
+    Parameters
+    ----------
+    squared
+        Squared errors of a reference, (D, N) for N assets; NaN where it has none, and the variance stays.
+
+    Returns
+    -------
+    Floats
+        (D, N), positive; NaN for an asset on which the reference is never wrong.
+    """
+    days, assets = squared.shape
+    known = np.empty((days, assets))
+    seen = ~np.isnan(squared)
+    first = np.cumsum(seen, axis=0) <= FIRST
+    early = np.where(first & seen, squared, 0.0).sum(axis=0) / np.maximum((first & seen).sum(axis=0), 1)
+    variance, total, count = early.copy(), early * FIRST, np.full(assets, float(FIRST))
+    for day in range(days):
+        known[day] = np.where(first[day], early, np.maximum(variance, LEAST * total / count))
+        today = np.where(seen[day], squared[day], variance)
+        variance = DECAY * variance + (1 - DECAY) * today
+        later = seen[day] & ~first[day]
+        total, count = total + np.where(later, squared[day], 0.0), count + later
+    return np.where(known > 0, known, np.nan)
+
+
+def detectable_gain(losses: Floats, gains: Floats, stretches: int | None = None) -> float:
+    """Compute the gain in RMSE that these days would show half the time.
+
+    The mean gain that is as many standard errors of the gains as a two-sided test at 5 % asks for; one in
+    squared error, g, is ``1 - sqrt(1 - g)`` in RMSE.
+
+    Parameters
+    ----------
+    losses
+        Losses of the reference on D days, (D,).
+    gains
+        What a model loses less, (D,): its spread and memory decide.
+    stretches
+        See `farm.evaluation.significance.cosines`.
+
+    Returns
+    -------
+    float
+        Such as 0.013 for an RMSE 1.3 % lower; NaN without any spread.
+    """
+    from scipy.special import stdtrit
+
+    both = ~(np.isnan(losses) | np.isnan(gains))
+    own, gain = losses[both], gains[both]
+    n = len(gain)
+    if n < 2 or np.ptp(gain) == 0 or own.mean() <= 0:
+        return math.nan
+    count = cosines(n, stretches)
+    error = math.sqrt(float(cosine_variance(gain - gain.mean(), count)) / n)
+    share = float(stdtrit(count, 0.975)) * error / float(own.mean())
+    return 1 - math.sqrt(max(1 - share, 0.0))
