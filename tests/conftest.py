@@ -17,6 +17,7 @@ install_import_hook(["farm.models"], "beartype.beartype")
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 import farm.sweep
 from farm.base.types import Dataset
@@ -24,6 +25,9 @@ from farm.data.panel import Bars, Panel
 from farm.data.splits import Chronological
 from farm.experiment import Result, TrialConfig, run
 from farm.studies.forecast import ForecastStudy
+
+settings.register_profile("no deadline")  # a wall time, on a machine with other work
+settings.load_profile("no deadline")
 
 NOISE = 0.01
 PHI = 0.9

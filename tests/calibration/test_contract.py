@@ -44,7 +44,7 @@ def test_covers_as_promised(name: str) -> None:
     assert outside(mended, truth).mean() == pytest.approx(0.1, abs=slack)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), n=st.integers(25, 60))
 def test_quantiles_never_cross_and_points_stay(name: str, seed: int, n: int) -> None:
     forecast, truth = world(seed, n)

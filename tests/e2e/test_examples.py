@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import mlflow
 import pytest
 
 import farm.api
@@ -35,11 +36,14 @@ def test_every_script_is_run_here() -> None:
 
 def run_here(name: str, said: str, picture: str, folder: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # so that it is put back, whatever a script makes of it
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     plt.switch_backend("agg")
     try:
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     finally:
         plt.close("all")
+        mlflow.set_tracking_uri(None)
     assert said in capsys.readouterr().out
     if picture:
         assert (folder / picture).stat().st_size > 10_000
