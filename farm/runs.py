@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from farm.store import Record, epochs_of_stages
 from farm.views import SKILL
 
 PRIMARY_METRIC = "test/rmse"
-_FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
 _SUMMARY = {  # metric of a row's run: column of the verdict
     "test/rmse": "rmse",
     "test/mae": "mae",
@@ -103,11 +101,6 @@ def tree_metrics(records: Sequence[Record], seconds: float) -> dict[str, float]:
 def against(references: Sequence[str]) -> list[str]:
     """Name the columns of the verdict that compare with the references."""
     return [f"{reference}_{column}" for reference in references for column in _AGAINST]
-
-
-def metric_name(name: str) -> str:
-    """Return a metric's name as MLflow takes it: ``:5e:GSPC`` for ``^GSPC``, so that none is another's."""
-    return _FORBIDDEN.sub(lambda found: f":{ord(found[0]):x}:", name)
 
 
 def defined(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -38,14 +38,13 @@ from farm.runs import (
     defined,
     flat,
     labels,
-    metric_name,
     row_metrics,
     tree_metrics,
     trial_metrics,
     trial_tags,
 )
 from farm.store import Record, shares_of_warnings
-from farm.views import saved_views
+from farm.views import metric_name, saved_views
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -91,7 +91,9 @@ def test_a_probe_that_is_further_off_than_the_mean_reads_nothing():
     assert table.loc[("a", "volatility"), "found"] == 0
     said = probe_sentence(table.reset_index())
     assert "volatility from 1 of 2 variants (R2 0.40), trend from none" in said
-    one_seed_off = each.assign(r2=np.where(each["seed"] == 0, -5.0, 0.3))
+    third = each[each["seed"] == 0].assign(seed=2)
+    one_seed_off = pd.concat([each, third]).assign(r2=lambda t: np.where(t["seed"] == 0, -5.0, 0.3))
+    assert (probe_table(one_seed_off)["found"] == 2 / 3).all()
     assert not probe_table(one_seed_off)["there"].any()
 
 

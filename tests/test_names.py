@@ -17,10 +17,10 @@ from farm.evaluation.scores import Evaluation
 from farm.plan import Options, make_plan, parse_setting
 from farm.report.page import observed_levels
 from farm.report.studies import forecast_of
-from farm.runs import metric_name
 from farm.space import make_space
 from farm.store import Store
 from farm.sweep import load_sweep
+from farm.views import metric_name
 from tests.surface_world import record as surfaces
 from tests.tuning import bowl
 

@@ -160,11 +160,13 @@ def test_the_best_of_many_that_are_as_good_is_not_shown(trials):
     named = table[table["model"].isin(names)].iloc[0]
     assert f"the best, {named['model']} " in said
     assert f"(DM p = {named['dm_p']:.2g}; p after selection = {named['p_selected']:.2g})" in said
-    few = distribution_table(rows[:2], "econometric", names)
-    more = distribution_table(rows[:2], "econometric", names, rows[2:])
-    assert list(few["model"]) == list(more["model"])
-    one, of_many = (t.set_index(["model", "evaluation"]).loc[("v0", "raw")] for t in (few, more))
-    assert of_many["p_selected"] >= one["p_selected"]
+    own = [row for row in rows if row[0]["model"] in ("econometric", named["model"])]
+    rest = [row for row in rows if row not in own]
+    alone, counted = (distribution_table(own, "econometric", names, tried) for tried in ((), rest))
+    assert list(alone["model"]) == list(counted["model"])
+    at = (named["model"], "raw")
+    one, of_many = (t.set_index(["model", "evaluation"]).loc[at] for t in (alone, counted))
+    assert one["p_selected"] < of_many["p_selected"]
     assert one["dm_p"] == of_many["dm_p"]
 
 
@@ -184,6 +186,25 @@ def test_one_that_is_better_is_shown_and_its_own_p_is_printed(trials):
     )
     assert "the best, good " in said
     assert "DM p < 0.001; p after selection < 0.001" in said
+
+
+def test_the_best_baseline_need_not_be_the_reference(trials):
+    reference, key = trials[0][1], {"ticker": "A", "seed": 0}
+    rows = [({**key, "model": "econometric"}, noisy(reference, 0, 0.9 * SCALE))]
+    rows += [({**key, "model": "garch"}, reference)]
+    rows += [({**key, "model": "a"}, noisy(reference, 1, 0.1 * SCALE))]
+    table = distribution_table(rows, "econometric", ("a",)).set_index(["model", "evaluation"])
+    own = table.loc[("a", "raw")]
+    assert own["best_reference"].startswith("garch ")
+    assert own["best_pinball_skill"] < 0 < own["pinball_skill"]
+    assert own["p_selected"] < 0.05
+    assert own["best_p_selected"] == 1
+    assert np.isnan(table.loc[("garch", "raw"), "p_selected"])  # baselines are not tried
+    said = distribution_sentence(table.reset_index(), "econometric", ("a",), 3)
+    assert (
+        "1 of 1 variants, raw or calibrated, has a pinball loss shown to be below that of econometric" in said
+    )
+    assert "and 0 below that of the best baseline, garch" in said
 
 
 def test_sentence_and_figures(trials):
