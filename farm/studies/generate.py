@@ -71,7 +71,6 @@ class GenerateStudy(PanelStudy):
         How many of the last training days a model learns from; 0 for all of them.
     """
 
-
     name: Literal["generate"] = "generate"
     believable: ClassVar[float] = 0.95  # an index is nearly the sum of its members
     market: str
