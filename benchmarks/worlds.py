@@ -24,8 +24,14 @@ from scipy.signal import lfilter
 from farm.base.files import write_atomically
 from farm.base.origin import origin
 from farm.base.types import Floats
-from farm.evaluation.evidence import variance_known
-from farm.evaluation.selection import LEVEL, common_block, stepwise_p_values
+from farm.evaluation.evidence import memory, variance_known
+from farm.evaluation.selection import (
+    FEWEST_DAYS,
+    FEWEST_STRETCHES,
+    LEVEL,
+    common_block,
+    stepwise_p_values,
+)
 from farm.evaluation.significance import diebold_mariano
 
 OUT = Path("docs/results/worlds/size.csv")
@@ -56,26 +62,38 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...], memory: float) -> Fl
     return made
 
 
-def winners(losses: Floats, seed: int, resamples: int = RESAMPLES) -> int:
-    """Count the variants that the verdict would call better than the first column.
+def winners(forecasts: Floats, truth: Floats, seed: int, resamples: int = RESAMPLES) -> int:
+    """Count the variants that the verdict would call better than the first column, by the same steps.
 
     Parameters
     ----------
-    losses
-        Squared errors, (D, N, 1 + K).
+    forecasts, truth
+        (D, N, 1 + K) and (D, N).
     seed, resamples
         Of the bootstrap.
     """
+    days, columns = len(truth), np.arange(1, forecasts.shape[2])
+    losses = (forecasts - truth[:, :, None]) ** 2
+    reach = np.array([memory(forecasts[:, :, k] - forecasts[:, :, 0]) for k in columns])
+    stretches = (days / reach).astype(int)
+    judged = stretches >= FEWEST_STRETCHES
+    if days < FEWEST_DAYS or not judged.any():
+        return 0
+    losses, stretches = losses[:, :, np.r_[0, columns[judged]]], stretches[judged]
     scaled = losses / variance_known(losses[:, :, 0])[:, :, None]
     daily = np.nanmean(scaled, axis=1)
     gains = daily[:, :1] - daily[:, 1:]
     skill = np.log(losses.mean(axis=0)[:, :1] / losses.mean(axis=0)[:, 1:]).mean(axis=0)
     selected = stepwise_p_values(
-        daily[:, 0], daily[:, 1:], block=common_block(gains), resamples=resamples, seed=seed
+        daily[:, 0],
+        daily[:, 1:],
+        block=common_block(gains, int(np.median(-(-days // stretches)))),
+        resamples=resamples,
+        seed=seed,
     )
     found = 0
     for column in np.flatnonzero((selected < LEVEL) & (skill > 0)):
-        test = diebold_mariano(daily[:, 1 + column], daily[:, 0])
+        test = diebold_mariano(daily[:, 1 + column], daily[:, 0], stretches=int(stretches[column]))
         found += test.statistic < 0 and test.p_value < LEVEL
     return found
 
@@ -88,7 +106,7 @@ def run(cell: tuple[int, int, float, int], worlds: int) -> dict[str, Any]:
         rng = np.random.default_rng([world, items, variants, int(100 * memory), days])
         truth, sd = returns(rng, days, items)
         forecasts = np.sqrt(NOISE) * sd[:, :, None] * noise(rng, (days, items, 1 + variants), memory)
-        false += winners((forecasts - truth[:, :, None]) ** 2, world) > 0
+        false += winners(forecasts, truth, world) > 0
     return {
         "items": items, "variants": variants, "memory": memory, "days": days, "worlds": worlds,
         "false": false, "share": false / worlds, "seconds": round(time.process_time() - started, 1),

@@ -551,7 +551,7 @@ class _Driver:
             tracking.log_results(
                 every,
                 self.records,
-                {trial.signature: self._skills(trial) for trial in every},
+                self._skills_of(end),
                 end.table,
                 verdict_note(plan.sweep.question, end.sentence, end.table, plan.sweep.references[0]),
                 end.files,
@@ -621,17 +621,34 @@ class _Driver:
             tracking.log_model(trials[0].row, trials, folder, example)
 
     def _skills(self, trial: Trial, block: str = "test") -> dict[str, float]:
-        """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.
+        """Measure a trial against each finished reference on the same ticker, as the verdict does.
 
         It is NaN where the reference is never wrong, as on a price that does not move.
         """
-        rmse = self.records[trial.signature].metrics[f"{block}/rmse"]
+        from farm.evaluation.verdict import pair_skill
+
+        own = self.records[trial.signature].forecast(block=block)
+        return {
+            f"vs/{other.row}_rmse_skill": pair_skill(own, self.records[other.signature].forecast(block=block))
+            for other in self._references.get(trial.ticker, ())
+            if other.signature in self.records
+        }
+
+    def _skills_of(self, end: Conclusion) -> dict[str, dict[str, float]]:
+        """Read the skill of every trial off the scores of a verdict; what a search tried has none there."""
+        from farm.evaluation.verdict import mean_skill
+
+        names = [f"vs/{reference}_rmse_skill" for reference in self.plan.sweep.references]
+        names = [name for name in names if name in end.scores]
+        by_item = any(record.items for record in self.records.values())
+        keys = ["model", "seed"] if by_item else ["model", "seed", "ticker"]
+        found = end.scores.groupby(keys)[names].agg(mean_skill)
         skills = {}
-        for other in self._references.get(trial.ticker, ()):
-            if other.signature in self.records:
-                reference = self.records[other.signature].metrics[f"{block}/rmse"]
-                skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
-        return skills
+        for trial in end.trials:
+            key = (trial.row, trial.config.seed) if by_item else (trial.row, trial.config.seed, trial.ticker)
+            skills[trial.signature] = dict(found.loc[key])
+        beside = (trial for trial in self.plan.tried if trial.signature in self.records)
+        return skills | {trial.signature: self._skills(trial) for trial in beside}
 
 
 def _signatures(plan: Plan) -> frozenset[str]:

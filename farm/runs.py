@@ -16,8 +16,6 @@ _SUMMARY = {  # metric of a row's run: column of the verdict
     "test/rmse": "rmse",
     "test/mae": "mae",
     "test/direction_accuracy": "direction_accuracy",
-    "ci/lo": "rmse_lo",
-    "ci/hi": "rmse_hi",
     "dm/statistic": "dm_statistic",
     "dm/p": "dm_p",
     "mcs/p": "mcs_p",
@@ -81,6 +79,8 @@ def row_metrics(
     shared = set.intersection(*(set(record.metrics) for record in records))
     metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
     metrics |= {name: row[column] for name, column in _SUMMARY.items()}
+    metrics |= {f"ci/{end}": row[f"{references[0]}_rmse_skill_{end}"] for end in ("lo", "hi")}
+    metrics |= {f"vs/best_{column}": row[f"best_{column}"] for column in _AGAINST}
     metrics |= {f"vs/{column}": row[column] for column in against(references)}
     return metrics | {SKILL.format(name): 100 * row[f"{name}_rmse_skill"] for name in references}
 

@@ -720,7 +720,12 @@ class Tracking:
     ) -> None:
         """Log one row of the verdict, in place of an older one."""
         records = [known[trial.signature] for trial in trials]
-        tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"], "farm.sweep": self.parent}
+        tags = self._tags(row["role"], row["model"]) | {
+            "farm.beats": row["beats"],
+            "farm.beats_best": row["beats_best"],
+            "farm.best_baseline": row["best"],
+            "farm.sweep": self.parent,
+        }
         if row["model"] == self._plan.sweep.references[0]:
             tags["farm.reference"] = "the one to beat"
         tags |= shares_of_warnings(records)

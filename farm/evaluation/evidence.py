@@ -46,6 +46,38 @@ def variance_known(squared: Floats) -> Floats:
     return np.where(known > 0, known, np.nan)
 
 
+def memory(difference: Floats) -> float:
+    """Compute for how many days the difference of two forecasts stays what it is.
+
+    Losses have the memory of squared forecasts, which a correlation of returns of one day with the next hides:
+    ``(1 + r^2) / (1 - r^2)`` days, with r the median over assets of the correlation of the difference with that
+    of the day before, corrected for its bias (Kendall 1954, Biometrika 41, 403-404): 1 without memory, 9 for
+    an r of 0.9, 100 for 0.99.
+
+    Parameters
+    ----------
+    difference
+        (D, N) for N assets; NaN where there is none.
+
+    Returns
+    -------
+    float
+        Between 1 and D.
+    """
+    days = len(difference)
+    seen = ~np.isnan(difference)
+    count = np.maximum(seen.sum(axis=0), 1)
+    centred = np.where(seen, difference - np.where(seen, difference, 0.0).sum(axis=0) / count, 0.0)
+    power = np.square(centred).sum(axis=0)
+    moving = power > 0
+    if not moving.any():
+        return 1.0
+    lagged = (centred[1:] * centred[:-1]).sum(axis=0)[moving] / power[moving]
+    r = float(np.median(lagged + (1 + 3 * lagged) / count[moving]))
+    r = min(max(r, 0.0), 1.0)
+    return float(days) if r == 1 else min((1 + r**2) / (1 - r**2), float(days))
+
+
 def detectable_gain(losses: Floats, gains: Floats, stretches: int | None = None) -> float:
     """Compute the gain in RMSE that these days would show half the time.
 

@@ -264,7 +264,8 @@ def common_block(gains: Floats, overlap: int = 1) -> int:
     varying = [gain for gain in gains.T if not np.isnan(gain).all() and np.nanmax(gain) > np.nanmin(gain)]
     lengths = [mean_block_length(np.sign(gain) * np.sqrt(np.abs(gain))) for gain in varying]
     asked = round(2 * float(np.median(lengths))) if lengths else 1
-    return max(1, min(max(least, asked), max(days // 3, overlap), days))
+    longest = min(max(days // 3, overlap), days)
+    return int(max(1, min(max(least, asked), longest)))
 
 
 def _common_days(values: Floats) -> tuple[npt.NDArray[np.intp], Floats]:

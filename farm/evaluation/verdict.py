@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from farm.base.types import Floats, Forecast, Ints
 from farm.evaluation.accuracy import direction_accuracy, mae
-from farm.evaluation.evidence import detectable_gain, variance_known
+from farm.evaluation.evidence import detectable_gain, memory, variance_known
 from farm.evaluation.selection import (
     FEWEST_DAYS,
     FEWEST_STRETCHES,
@@ -119,15 +119,15 @@ def verdict(
     if not references or not set(references) <= set(baselines):
         raise ValueError(f"references {references}, expected at least one, from the baselines {baselines}")
     scores = _scores(table, baselines)
-    judged = table.stretches >= FEWEST_STRETCHES and table.starts >= FEWEST_DAYS
     tickers, seeds = scores["ticker"].nunique(), _seeds(scores, variants, baselines, settled)
     first = f"{references[0]}_rmse_skill"
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
+        row: dict[str, Any]
         role = "variant" if name in variants else "baseline"
         own = scores.iloc[table.of(name)]
         row = {column: _mean(own[column]) for column in ("rmse", "mae", "direction_accuracy")}
-        row |= {f"{other}_rmse_skill": _mean_skill(own[f"vs/{other}_rmse_skill"]) for other in baselines}
+        row |= {f"{other}_rmse_skill": mean_skill(own[f"vs/{other}_rmse_skill"]) for other in baselines}
         # A replicate without a single forecast is one that failed.
         measured = own[own["rmse"].notna()]
         row |= {"seeds": measured["seed"].nunique(), "replicates": len(measured)}
@@ -142,26 +142,30 @@ def verdict(
     against = dict.fromkeys((*references, best))
     daily = {other: _daily_losses(table, names, other) for other in against}
     whole = [name for name in names if not rows[name]["apart"] and rows[name]["replicates"]]
+    judged = table.stretches >= FEWEST_STRETCHES and table.starts >= FEWEST_DAYS
     intervals = _intervals(table, names, references[0], resamples, seed) if judged else {}
     for other in against:
-        p_values = _selected(daily[other], names, variants, whole, judged, resamples, seed)
+        p_values = _selected(daily[other], names, variants, whole, resamples, seed)
         for name, row in rows.items():
             row[f"{other}_p_selected"] = p_values[name]
-    confidence = _confidence(daily[references[0]], whole, judged, resamples, seed)
+    confidence = _confidence(daily[references[0]], whole, resamples, seed)
     for name, row in rows.items():
         row |= {f"{column}_{end}": math.nan for column in ("rmse", first) for end in ("lo", "hi")}
-        row |= intervals.get(name, {}) | _diebold_mariano(daily[references[0]], name, judged)
+        row |= intervals.get(name, {}) | _diebold_mariano(daily[references[0]], name)
         row |= {"mcs_p": confidence.get(name, math.nan)}
         row |= {"best": best, "best_rmse_skill": row[f"{best}_rmse_skill"]}
         row |= {"best_p_selected": row[f"{best}_p_selected"]}
-        row |= {f"best_{key}": v for key, v in _diebold_mariano(daily[best], name, judged).items()}
-        row["detectable"] = _detectable(daily[references[0]], name, judged)
-        row["beats"] = _beats(row, references[0], "dm", judged) if row["role"] == "variant" else ""
-        row["beats_best"] = _beats(row, "best", "best_dm", judged) if row["role"] == "variant" else ""
-    unranked = [f"{name}_{column}" for name in against if name not in references
-                for column in ("p_selected",)]  # fmt: skip
-    unranked += [f"{name}_rmse_skill" for name in baselines if name not in references]
-    found = pd.DataFrame(list(rows.values())).drop(columns=unranked)
+        row |= {f"best_{key}": v for key, v in _diebold_mariano(daily[best], name).items()}
+        row["detectable"] = _detectable(daily[references[0]], name)
+        row["stretches"] = daily[references[0]].stretches[name]
+        if row["role"] == "variant":
+            row["beats"] = _beats(row, references[0], "dm", daily[references[0]].judges(name))
+            row["beats_best"] = _beats(row, "best", "best_dm", daily[best].judges(name))
+        else:
+            row |= {"beats": "", "beats_best": ""}
+    unranked = [name for name in baselines if name not in references]
+    columns = [f"{name}_{column}" for name in unranked for column in ("rmse_skill", "p_selected")]
+    found = pd.DataFrame(list(rows.values())).drop(columns=columns, errors="ignore")
     return found.sort_values(
         ["apart", first, "rmse", "model"], ascending=[True, False, True, True], ignore_index=True
     )
@@ -198,12 +202,32 @@ def replicate_scores(predictions: pd.DataFrame, references: tuple[str, ...]) -> 
     return _scores(_align(predictions), references)
 
 
+def pair_skill(own: pd.DataFrame, reference: pd.DataFrame) -> float:
+    """Compute the skill of one trial against one of a reference, on the days and items that both have.
+
+    Parameters
+    ----------
+    own, reference
+        Forecasts: ``date``, ``actual``, ``predicted``, and where there are some ``item``, ``start``, ``lead``.
+
+    Returns
+    -------
+    float
+        As in `verdict` of a row of this one trial; NaN where nothing is shared, or the reference is never
+        wrong.
+    """
+    both = pd.concat([own.assign(model="own"), reference.assign(model="reference")], ignore_index=True)
+    both = both.assign(seed=0, ticker=both["item"] if "item" in both else "")
+    scores = replicate_scores(both, ("reference",))
+    return mean_skill(scores.loc[scores["model"] == "own", "vs/reference_rmse_skill"])
+
+
 @dataclass(frozen=True)
 class _Aligned:
     """Forecasts as matrices: D days by K replicates, NaN where there is none.
 
     The replicates are sorted by model, ticker and seed, so those of a model stand side by side. `start`
-    numbers the day that each row starts on, (D,), and `stretches` counts the days that no two forecasts share.
+    numbers the day that each row starts on, (D,), and `stretches` counts those that do not overlap.
     """
 
     replicates: pd.DataFrame
@@ -218,13 +242,26 @@ class _Aligned:
         """Count the days that forecasts start on."""
         return int(self.start.max()) + 1
 
+    def of_partner(self, reference: str, columns: Ints) -> Floats:
+        """Return the forecasts of a reference beside replicates, (D, K); NaN where it lacks the ticker."""
+        theirs = self.of(reference)
+        tickers = self.replicates["ticker"].to_numpy()
+        place = {ticker: column for ticker, column in zip(tickers[theirs], theirs, strict=True)}
+        found = np.full((len(self.predicted), len(columns)), np.nan)
+        for k, column in enumerate(columns):
+            if (partner := place.get(tickers[column])) is not None:
+                found[:, k] = self.predicted[:, partner]
+        return found
+
     def lacks(self, model: str, reference: str) -> bool:
         """Return whether a model lacks tickers or days of a reference."""
         partners, partner_of = self.partners(reference)
         columns, there = self.of(model), self.of(reference)
         tickers = self.replicates["ticker"].to_numpy()
-        if not len(columns) or set(tickers[columns]) != set(tickers[there]):
-            return bool(len(columns))
+        if not len(columns) or not len(there):
+            return False
+        if set(tickers[columns]) != set(tickers[there]):
+            return True
         missing = np.isnan(self.squared[:, columns]) & ~np.isnan(partners[:, partner_of[columns]])
         return bool(missing.any())
 
@@ -293,26 +330,21 @@ def _align(predictions: pd.DataFrame) -> _Aligned:
 
 
 def _starts(predictions: pd.DataFrame) -> tuple[int, Ints, int, Ints]:
-    """Number the rows of a matrix of forecasts.
+    """Return the rows of a matrix of forecasts: one a day, or a start and lead where they are of several.
 
     Returns
     -------
-    rows : int
-        How many there are: one for each day or, of forecasts of several days, each start and lead.
-    start : Ints
-        The number of the start of each row.
-    stretches : int
-        Of as many days as a forecast is long, that do not overlap.
-    row : Ints
-        The row of each prediction.
+    tuple
+        How many rows there are; the number of the start of each; how many stretches of as many days as a
+        forecast is long do not overlap; and the row of each prediction.
     """
     if "lead" not in predictions:
         days, row = np.unique(predictions["date"].to_numpy(), return_inverse=True)
         return len(days), np.arange(len(days)), len(days), row
     pairs = pd.MultiIndex.from_frame(predictions[["start", "lead"]])
-    row, known = pairs.factorize(sort=True)
-    starts = known.get_level_values("start")
-    number, firsts = pd.factorize(starts, sort=True)
+    known = pairs.unique().sort_values()
+    row = known.get_indexer(pairs)
+    number, firsts = pd.factorize(known.get_level_values("start"), sort=True)
     horizon = int(predictions["lead"].max())
     calendar = np.unique(np.concatenate([predictions["date"].to_numpy(), predictions["start"].to_numpy()]))
     places = np.searchsorted(calendar, np.asarray(firsts, dtype=calendar.dtype))
@@ -355,7 +387,7 @@ def _skill(squared: Floats, partner: Floats) -> Floats:
     return np.where(partner > 0, skill, np.nan)
 
 
-def _mean_skill(skill: Any) -> float:
+def mean_skill(skill: Any) -> float:
     """Average skill over replicates by the geometric mean of the ratios, without NaN."""
     known = np.asarray(skill, dtype=np.float64)
     known = known[~np.isnan(known)]
@@ -450,18 +482,24 @@ class _DailyLosses:
     own, other
         Of each model and of the reference beside it, (starts,) by model, NaN on a day without both.
     stretches
-        That do not overlap.
+        Of each model: how many there are of days that no two forecasts share, or over which the difference
+        of its forecasts from the reference's stays what it is (`memory`).
     """
 
     reference: str
     own: dict[str, Floats]
     other: dict[str, Floats]
-    stretches: int
+    stretches: dict[str, int]
 
-    @property
-    def overlap(self) -> int:
-        """Count the starts that one forecast reaches over."""
-        return _overlap(len(self.other[self.reference]), self.stretches)
+    def judges(self, model: str) -> bool:
+        """Return whether there is enough to judge a model by."""
+        enough = (~np.isnan(self.other[self.reference])).sum() >= FEWEST_DAYS
+        return bool(enough and self.stretches[model] >= FEWEST_STRETCHES)
+
+    def block(self, models: Sequence[str]) -> int:
+        """Choose a block for the gains of models."""
+        reach = [_overlap(len(self.other[self.reference]), self.stretches[name]) for name in models]
+        return common_block(self.gains(models), int(np.median(reach)))
 
     def gains(self, models: Sequence[str]) -> Floats:
         """Return how much less each model loses than the reference, (starts, K)."""
@@ -493,19 +531,24 @@ def _daily_losses(table: _Aligned, models: tuple[str, ...], reference: str) -> _
     else:  # what the starts before have come to is not known yet where they overlap
         known = np.broadcast_to(_column_means(partners), partners.shape)
         known = np.where(known > 0, known, np.nan)
-    own, other = {}, {}
+    own, other, stretches = {}, {}, {}
     for model in models:
         columns = table.of(model)
+        stretches[model] = table.stretches
+        if table.starts == len(table.start) and len(columns):
+            mine = table.predicted[:, columns]
+            theirs = table.of_partner(reference, columns)
+            stretches[model] = int(table.starts / memory(mine - theirs))
         scale = known[:, partner_of[columns]]
         pair = _both(squared[:, columns] / scale, partners[:, partner_of[columns]] / scale)
         own[model], other[model] = map(_row_means, pair)
-    return _DailyLosses(reference, own, other, table.stretches)
+    return _DailyLosses(reference, own, other, stretches)
 
 
-def _diebold_mariano(daily: _DailyLosses, model: str, judged: bool) -> dict[str, float]:
-    if model == daily.reference or not judged:
+def _diebold_mariano(daily: _DailyLosses, model: str) -> dict[str, float]:
+    if model == daily.reference or not daily.judges(model):
         return {"dm_statistic": math.nan, "dm_p": math.nan}
-    test = diebold_mariano(daily.own[model], daily.other[model], stretches=daily.stretches)
+    test = diebold_mariano(daily.own[model], daily.other[model], stretches=daily.stretches[model])
     return {"dm_statistic": test.statistic, "dm_p": test.p_value}
 
 
@@ -514,53 +557,49 @@ def _selected(
     models: tuple[str, ...],
     variants: tuple[str, ...],
     whole: Sequence[str],
-    judged: bool,
     resamples: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return the p-value of each variant that accounts for the others; one that is judged apart stands alone."""
+    """Return the p-value of each variant that accounts for the others; one that is judged apart is alone."""
     found = dict.fromkeys(models, math.nan)
-    families = [[name for name in sorted(variants) if name in whole]]
-    families += [[name] for name in sorted(variants) if name not in whole]
-    for family in families if judged else ():
-        gains = daily.gains(family)
-        against = (
-            daily.other[family[0] if family not in families[:1] else daily.reference] if family else None
-        )
-        if against is None or not len(gains):
-            continue
-        block = common_block(gains, daily.overlap)
+    able = [name for name in sorted(variants) if daily.judges(name)]
+    together = [name for name in able if name in whole]
+    for family in filter(None, (together, *([name] for name in able if name not in whole))):
+        # Variants may lack a ticker: what counts is the gain over the reference on the same tickers.
+        against = daily.other[daily.reference if family is together else family[0]]
         p_values = stepwise_p_values(
-            against, against[:, None] - gains, block=block, resamples=resamples, seed=seed
+            against,
+            against[:, None] - daily.gains(family),
+            block=daily.block(family),
+            resamples=resamples,
+            seed=seed,
         )
         found |= dict(zip(family, p_values.tolist(), strict=True))
     return found
 
 
-def _confidence(
-    daily: _DailyLosses, whole: Sequence[str], judged: bool, resamples: int, seed: int
-) -> dict[str, float]:
+def _confidence(daily: _DailyLosses, whole: Sequence[str], resamples: int, seed: int) -> dict[str, float]:
     """Return the p-value at which each model leaves the set of those that may be the best."""
-    if not judged:
+    names = [name for name in sorted(whole) if daily.judges(name)]
+    if not names:
         return {}
-    names = sorted(whole)
-    gains = daily.gains(names)
-    comparable = daily.other[daily.reference][:, None] - gains
-    block = common_block(gains, daily.overlap)
-    p_values = model_confidence_set(comparable, block=block, resamples=resamples, seed=seed).p_values
-    return dict(zip(names, p_values.tolist(), strict=True))
+    comparable = daily.other[daily.reference][:, None] - daily.gains(names)
+    found = model_confidence_set(comparable, block=daily.block(names), resamples=resamples, seed=seed)
+    return dict(zip(names, found.p_values.tolist(), strict=True))
 
 
-def _detectable(daily: _DailyLosses, model: str, judged: bool) -> float:
-    if model == daily.reference or not judged:
+def _detectable(daily: _DailyLosses, model: str) -> float:
+    if model == daily.reference or not daily.judges(model):
         return math.nan
     own, other = daily.own[model], daily.other[model]
-    return detectable_gain(other, other - own, daily.stretches)
+    return detectable_gain(other, other - own, daily.stretches[model])
 
 
-def _beats(row: Mapping[str, float], reference: str, test: str, judged: bool) -> str:
+def _beats(row: Mapping[str, Any], reference: str, test: str, judged: bool) -> str:
     """Put a variant's numbers into the word of the table; see `verdict`."""
     skill = row[f"{reference}_rmse_skill"]
+    if skill != skill:
+        return "not shown"
     if not judged:
         return "no test"
     if skill <= 0:

@@ -87,7 +87,8 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
             " see the reasons above"
         )
     predictions, curves = _frames(done, records)
-    scores = replicate_scores(predictions, references)
+    finished = tuple(name for name in plan.rows("baseline") if name in set(predictions["model"]))
+    scores = replicate_scores(predictions, finished)
     settled = frozenset(trial.row for trial in plan.trials if not trial.config.model.trained)
     variants, tried = plan.rows("variant"), _tried(plan, records)
     table = verdict(
