@@ -642,11 +642,12 @@ class _Driver:
         names = [name for name in names if name in end.scores]
         by_item = any(record.items for record in self.records.values())
         keys = ["model", "seed"] if by_item else ["model", "seed", "ticker"]
-        found = end.scores.groupby(keys)[names].agg(mean_skill)
+        means = end.scores.groupby(keys)[names].agg(mean_skill)
+        found = dict(zip(means.index, means.to_dict("records"), strict=True))
         skills = {}
         for trial in end.trials:
-            key = (trial.row, trial.config.seed) if by_item else (trial.row, trial.config.seed, trial.ticker)
-            skills[trial.signature] = dict(found.loc[key])
+            key = (trial.row, trial.config.seed, *(() if by_item else (trial.ticker,)))
+            skills[trial.signature] = {str(name): float(value) for name, value in found[key].items()}
         beside = (trial for trial in self.plan.tried if trial.signature in self.records)
         return skills | {trial.signature: self._skills(trial) for trial in beside}
 

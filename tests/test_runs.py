@@ -22,7 +22,9 @@ class FakeRecord:
 ROW = {
     "rmse": 0.0191, "rmse_lo": 0.018, "rmse_hi": 0.02, "mae": 0.012, "direction_accuracy": 0.53,
     "dm_statistic": -1.4, "dm_p": 0.16, "mcs_p": 0.4,
-    "linear_rmse_skill": 0.0123, "linear_p_selected": 0.3, "zero_rmse_skill": -0.04, "zero_p_selected": 1.0,
+    "linear_rmse_skill": 0.0123, "linear_rmse_skill_lo": -0.01, "linear_rmse_skill_hi": 0.03,
+    "best_rmse_skill": 0.002, "best_p_selected": 0.8, "linear_p_selected": 0.3,
+    "zero_rmse_skill": -0.04, "zero_p_selected": 1.0,
 }  # fmt: skip
 
 
@@ -33,6 +35,8 @@ def test_a_rows_skill_in_percent_is_a_hundred_times_its_skill() -> None:
     assert found["vs/linear_skill_percent"] == pytest.approx(1.23)
     assert found["vs/zero_skill_percent"] == pytest.approx(-4.0)
     assert found["vs/linear_rmse_skill"] == 0.0123
+    assert (found["ci/lo"], found["ci/hi"]) == (-0.01, 0.03), "of the skill"
+    assert (found["vs/best_rmse_skill"], found["vs/best_p_selected"]) == (0.002, 0.8)
     assert (found["test/rmse"], found["vs/zero_p_selected"]) == (0.0191, 1.0)
     assert found["val/rmse"] == pytest.approx(0.2)
     assert "only/here" not in found

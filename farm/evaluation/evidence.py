@@ -49,10 +49,10 @@ def variance_known(squared: Floats) -> Floats:
 def memory(difference: Floats) -> float:
     """Compute for how many days the difference of two forecasts stays what it is.
 
-    Losses have the memory of squared forecasts, which a correlation of returns of one day with the next hides:
-    ``(1 + r^2) / (1 - r^2)`` days, with r the median over assets of the correlation of the difference with that
-    of the day before, corrected for its bias (Kendall 1954, Biometrika 41, 403-404): 1 without memory, 9 for
-    an r of 0.9, 100 for 0.99.
+    Losses have the memory of squared forecasts, though the noise of returns hides it:
+    ``(1 + r^2) / (1 - r^2)`` days, with r the median over assets of the correlation of the difference with
+    that of the day before, corrected for its bias (Kendall 1954, Biometrika 41, 403-404): 1 without memory,
+    9 for an r of 0.9, 100 for 0.99.
 
     Parameters
     ----------

@@ -208,7 +208,7 @@ def pair_skill(own: pd.DataFrame, reference: pd.DataFrame) -> float:
     Parameters
     ----------
     own, reference
-        Forecasts: ``date``, ``actual``, ``predicted``, and where there are some ``item``, ``start``, ``lead``.
+        Forecasts: ``date``, ``actual``, ``predicted``, and where there are ``item``, ``start``, ``lead``.
 
     Returns
     -------
@@ -217,7 +217,7 @@ def pair_skill(own: pd.DataFrame, reference: pd.DataFrame) -> float:
         wrong.
     """
     both = pd.concat([own.assign(model="own"), reference.assign(model="reference")], ignore_index=True)
-    both = both.assign(seed=0, ticker=both["item"] if "item" in both else "")
+    both = both.assign(seed=0, ticker=both.get("item", ""))
     scores = replicate_scores(both, ("reference",))
     return mean_skill(scores.loc[scores["model"] == "own", "vs/reference_rmse_skill"])
 
@@ -246,7 +246,7 @@ class _Aligned:
         """Return the forecasts of a reference beside replicates, (D, K); NaN where it lacks the ticker."""
         theirs = self.of(reference)
         tickers = self.replicates["ticker"].to_numpy()
-        place = {ticker: column for ticker, column in zip(tickers[theirs], theirs, strict=True)}
+        place = dict(zip(tickers[theirs], theirs, strict=True))
         found = np.full((len(self.predicted), len(columns)), np.nan)
         for k, column in enumerate(columns):
             if (partner := place.get(tickers[column])) is not None:

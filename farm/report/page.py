@@ -175,8 +175,8 @@ def _ranking(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
         f"Skill is 1 − RMSE / RMSE of {first}, over the same test days, tickers and seeds: right of 0 is"
         " better. Filled are variants, hollow are baselines; bars and small figures are 95 % bootstrap"
         " intervals. A variant beats the reference only if its skill is above 0"
-        " and both p-values, Diebold-Mariano and after selection among all that was tried, are below 0.05; with"
-        " fewer than eight stretches of days over which forecasts do not hang together there is no test."
+        " and both p-values, Diebold-Mariano and after selection among all that was tried, are below 0.05;"
+        " with fewer than eight stretches of days over which forecasts do not hang together there is no test."
         " What has seen the truth is never ranked."
     )
     return _section("Ranking", note, chart, _rows(head, rows, classes))

@@ -228,8 +228,8 @@ def test_the_p_values_after_selection_are_those_of_the_daily_losses():
     cells = predictions.assign(squared=squared)
     for reference in names:
         own = cells[cells["model"] == reference].pivot_table("squared", "date", "ticker")
-        known = pd.DataFrame(variance_known(own.to_numpy()), own.index, own.columns).stack().rename("known")
-        scaled = cells.join(known, on=["date", "ticker"])
+        known = pd.DataFrame(variance_known(own.to_numpy()), own.index, own.columns)
+        scaled = cells.merge(known.melt(ignore_index=False, value_name="known").reset_index())
         scaled["squared"] /= scaled["known"]
         for family, some in ((["lstm", "mlp"], scaled), (["gru"], scaled[scaled["ticker"] == "A"])):
             daily = some.pivot_table("squared", "date", "model")
