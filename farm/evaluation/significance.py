@@ -72,7 +72,7 @@ def cosines(n: int, stretches: int | None = None) -> int:
         days and longer. At most half the stretches, so that no wave is shorter than four forecasts that
         overlap; at least 2.
     """
-    wanted = int(0.4 * n ** (2 / 3))
+    wanted = int(0.4 * n ** (2 / 3) + 1e-9)  # of 1,000 it is 40
     return max(2, wanted if stretches is None else min(wanted, stretches // 2))
 
 

@@ -202,6 +202,11 @@ def replicate_scores(predictions: pd.DataFrame, references: tuple[str, ...]) -> 
     return _scores(_align(predictions), references)
 
 
+def stretches_of(predictions: pd.DataFrame) -> int:
+    """Count the stretches of days that no two forecasts share: the days where each is of the next one."""
+    return _starts(predictions)[2]
+
+
 def pair_skill(own: pd.DataFrame, reference: pd.DataFrame) -> float:
     """Compute the skill of one trial against one of a reference, on the days and items that both have.
 
