@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import tempfile
@@ -24,12 +26,15 @@ from rich.markup import escape
 
 from farm import serving
 from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, optional, tell_missing
+from farm.base.config import canonical_json
 from farm.base.errors import UserError, of_one_line, without_credentials
 from farm.base.options import Concurrency, Place, Seconds
 from farm.data.panel import Panel
+from farm.experiment import TrialConfig
 from farm.plan import Plan, Trial
 from farm.report.dry_run import show_plan, show_search
 from farm.report.progress import Progress
+from farm.runs import flat
 from farm.space import SearchPlan, check_objectives, with_rows
 from farm.store import Record, Store
 from farm.tracking import (
@@ -350,6 +355,11 @@ class _Driver:
         trial, references = outcome.trial, self.plan.sweep.references
         if outcome.error:
             failures[trial.name] = outcome.error
+            if trial.row in references:
+                self._console.print(
+                    f"baseline {trial.row} failed on {trial.ticker}: skill is not measured against it there",
+                    style="yellow", highlight=False, markup=False, soft_wrap=True,
+                )  # fmt: skip
             self._store.put_failure(trial.signature, outcome.error)
             progress.failed(trial.name, outcome.error)
         elif (record := self._store.get(trial.signature)) is not None:
@@ -476,6 +486,7 @@ class _Driver:
         if isinstance(error := self._tracking().exception(), NotOurs):
             raise error
         out = self._runtime.results(plan.name)
+        self.plan = plan = replace(plan, earlier=self._earlier())
         end = conclude(plan, self.records, out)
         found = None
         if search is not None:
@@ -515,6 +526,37 @@ class _Driver:
                     style="yellow", highlight=False, markup=False, soft_wrap=True,
                 )  # fmt: skip
         return end
+
+    def _earlier(self) -> tuple[Trial, ...]:
+        """Find what earlier runs of the sweep have tried on these test days, and keep what this one has.
+
+        A variant that was tried counts in the p-values, whichever of them is looked at today.
+        """
+        plan, known = self.plan, self._store.tried(self.plan.name)
+        own = {t.signature: (t.row, t.ticker) for t in (*plan.trials, *plan.tried) if t.role == "variant"}
+        finished = {name: at for name, at in own.items() if name in self.records}
+        if not finished.items() <= known.items():
+            self._store.put_tried(plan.name, known | finished)
+        days: dict[str, set[np.datetime64]] = {}
+        for references in self._references.values():
+            for trial in references:
+                if (record := self.records.get(trial.signature)) is not None:
+                    days.setdefault(trial.ticker, set()).update(record.forecast()["date"].to_numpy())
+        earlier = []
+        for name, (row, ticker) in known.items():
+            if name in own or ticker not in days or (record := self._store.get(name)) is None:
+                continue
+            mine = record.forecast()["date"].to_numpy()
+            if sum(day in days[ticker] for day in mine) < len(mine) / 2:
+                continue  # of another period
+            config = TrialConfig.model_validate_json(json.dumps(record.config))
+            varied = flat(record.config)
+            # A row is the seeds and tickers of one design, and its name may have had another one.
+            design = canonical_json({k: v for k, v in varied.items() if k not in ("seed", "study.ticker")})
+            called = f"{row} {hashlib.sha256(design.encode()).hexdigest()[:8]}"
+            self.records[name] = record
+            earlier.append(Trial(called, "variant", ticker, config, name))
+        return tuple(earlier)
 
     def _draw(self, end: Conclusion, out: Path) -> Conclusion:
         """Draw the pictures."""

@@ -64,7 +64,8 @@ class Plan:
     """Every trial of a sweep, baselines first, with the data they read.
 
     What a search has `tried` beside is no row of the table; it counts where a p-value accounts for all
-    that was tried. `notes` say what is run of a user's own data, where the sweep declares something else.
+    that was tried. So does what `earlier` runs of the sweep have tried on these test days. `notes` say what
+    is run of a user's own data, where the sweep declares something else.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Plan:
     trials: tuple[Trial, ...]
     source: Source
     tried: tuple[Trial, ...] = ()
+    earlier: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

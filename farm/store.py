@@ -490,6 +490,19 @@ class Store:
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
+    def put_tried(self, sweep: str, tried: Mapping[str, tuple[str, str]]) -> None:
+        """Write which trials of variants a sweep has ever finished: row and ticker by signature."""
+        self._folder("tried", "")
+        self._write(f"{self._base}/tried/{sweep}.json", sealed({"trials": dict(tried)}))
+
+    def tried(self, sweep: str) -> dict[str, tuple[str, str]]:
+        """Read what `put_tried` wrote; nothing where there is nothing, or it is torn."""
+        try:
+            found = unsealed(self._read(f"{self._base}/tried/{sweep}.json"))["trials"]
+            return {str(name): (str(row), str(ticker)) for name, (row, ticker) in found.items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
     def put_failure(self, signature: str, reason: str) -> None:
         """Keep why a trial failed, until it fails otherwise; a result, when there is one, counts instead."""
         folder = self._folder("trials", signature)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from farm.base.errors import UserError
 from farm.evaluation.verdict import replicate_scores, verdict
 from farm.plan import Plan, Trial
 from farm.report.distributions import Distributions, distributions
@@ -39,7 +38,8 @@ class Conclusion:
     files
         What was written.
     judged
-        How many variants its p-values account for: the rows, and what a search has tried beside.
+        How many variants its p-values account for: the rows, and what a search and earlier runs of the sweep
+        have tried beside.
     scores, predictions, curves
         What it rests on; see `farm.report.figures.figures`.
     walk_forward
@@ -75,17 +75,10 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     Raises
     ------
     UserError
-        If a baseline that skill is measured against finished on no ticker, or the files cannot be
-        written.
+        If the files cannot be written.
     """
     done = tuple(trial for trial in plan.trials if trial.signature in records)
     references = plan.sweep.references
-    lacking = [name for name in references if name not in {trial.row for trial in done}]
-    if lacking:
-        raise UserError(
-            f"baseline {lacking[0]!r} failed on every ticker, so there is nothing to compare with:"
-            " see the reasons above"
-        )
     predictions, curves = _frames(done, records)
     finished = tuple(name for name in plan.rows("baseline") if name in set(predictions["model"]))
     scores = replicate_scores(predictions, finished)
@@ -158,8 +151,8 @@ def _distributions(plan: Plan, keyed: Trials, records: Mapping[str, Record]) -> 
 
 
 def _tried(plan: Plan, records: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
-    """Give the forecasts of what a search has tried and finished beside the rows, by name."""
-    finished = [trial for trial in plan.tried if trial.signature in records]
+    """Gather the forecasts of what a search and earlier runs have tried beside the rows, by name."""
+    finished = [trial for trial in (*plan.tried, *plan.earlier) if trial.signature in records]
     names = dict.fromkeys(trial.row for trial in finished)
     return {name: _frames([t for t in finished if t.row == name], records)[0] for name in names}
 
