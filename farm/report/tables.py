@@ -315,7 +315,7 @@ def _against_the_best(row: Mapping[Any, Any], first: str) -> str:
         return ""
     word = {"yes": "beats", "no": "is no better than", "no test": "is not tested against"}
     verb = word.get(row["beats_best"], "is not shown to beat")
-    return f"; it {verb} {best}, the best baseline on these days ({_distance(row, 'best', 1, 'best_dm_p')})"
+    return f"; it {verb} {best}, the best baseline on these days: {_distance(row, 'best', 1, 'best_dm_p')}"
 
 
 def _found_half_the_time(row: Mapping[Any, Any]) -> str:
