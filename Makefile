@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help venv ablation test test-all check bits browser chaos fuzz cluster ui study bench docs wheel extras oldest newest audit lock
+.PHONY: help worlds venv ablation test test-all check bits browser chaos fuzz cluster ui study bench docs wheel extras oldest newest audit lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ study: venv  ## run the sweeps of a study and refresh its page in docs/studies (
 
 bench: venv  ## measure speed, and write docs/performance.md (ROW=overhead; DATA=panel.parquet MARKET=SPY)
 	$(BIN)/python -m benchmarks $(ROW) $(if $(DATA),--data $(DATA) --neuralforecast) $(if $(MARKET),--market $(MARKET))
+
+worlds: venv  ## simulate worlds without a true gain, and count how often the verdict sees one (goes on where it stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.worlds
 
 docs: docs/.venv/.installed  ## build the documentation into site/; a warning or a broken link fails
 	docs/.venv/bin/zensical build --clean --strict

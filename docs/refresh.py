@@ -181,11 +181,12 @@ def distributions(results: Path) -> str:
             "on volatile days": number(row["volatile_coverage"], ".1%"),
             "width": number(row["width"], ".4f"),
             "CRPS": number(row["crps"], ".5f"),
-            "log score": number(row["log_score"], ".3f"),
+            "log score, own density": number(row["log_score"], ".3f"),
+            "log score, 9 quantiles": number(row["log_score_9_quantiles"], ".3f"),
             "below VaR 1 %": number(row["var1_hits"], ".2%"),
-            "Kupiec rejects": number(row["var1_kupiec_p"], ".0%"),
+            "Kupiec rejects": number(row["var1_kupiec_rejects"], ".0%"),
             "below VaR 5 %": number(row["var5_hits"], ".2%"),
-            "Christoffersen rejects": number(row["var5_christoffersen_p"], ".0%"),
+            "Christoffersen rejects": number(row["var5_christoffersen_rejects"], ".0%"),
         }
         for row in table[table["evaluation"] == "raw"].to_dict("records")
     ]
@@ -281,8 +282,8 @@ def said(name: str) -> Callable[[Path], str]:
 
 DENSITY = {
     "test days": ("density/log_likelihood", ".3f"),
-    "training days": ("density/train", ".3f"),
-    "validation days": ("density/val", ".3f"),
+    "training days": ("train/log_likelihood", ".3f"),
+    "validation days": ("val/log_likelihood", ".3f"),
     "ELBO": ("bound/elbo", ".3f"),
     "importance-weighted": ("bound/importance_weighted", ".3f"),
     "gap, at least": ("bound/gap", ".3f"),

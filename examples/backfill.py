@@ -11,16 +11,14 @@ plan = make_plan(name, sweep, read_source(sweep), Options(seeds=1, variants=("li
 trial = next(trial for trial in plan.trials if trial.row == "linear-quantile")
 result = run(trial.config, plan.source)
 
-evaluation = result.evaluation
-said = evaluation.forecasts[""]
+test = result.evaluation.test
+said = test.forecasts[""]
 low, high = said.quantiles[:, 0], said.quantiles[:, -1]
-missed = (evaluation.actual < low) | (evaluation.actual > high)
-print(
-    f"{trial.ticker}: RMSE {evaluation.metrics['test/rmse']:.4f}; outside the interval: {missed.mean():.1%}"
-)
+missed = (test.actual < low) | (test.actual > high)
+print(f"{trial.ticker}: RMSE {result.metrics['test/rmse']:.4f}; outside the interval: {missed.mean():.1%}")
 
 last = slice(-120, None)
-days, actual = evaluation.times[last], 100 * evaluation.actual[last]
+days, actual = test.times[last], 100 * test.actual[last]
 figure, axes = plt.subplots(figsize=(9, 3.5), layout="constrained")
 axes.fill_between(days, 100 * low[last], 100 * high[last], color="#0173b2", alpha=0.25, linewidth=0)
 axes.plot(days, 100 * said.point[last], color="#0173b2", label="filled in from the peers")

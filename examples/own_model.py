@@ -56,5 +56,5 @@ if __name__ == "__main__":
     study = {"name": "forecast", "ticker": "AAPL", "market": "SP500", "features": "raw", "lookback": 20}
     for model in ("seasonal", "linear", "zero"):
         result = run(TrialConfig.make({"study": study, "model": {"name": model}}, "trial"), panel)
-        scores = result.evaluation.metrics
-        print(f"{model}: test RMSE {scores['test/rmse']:.5f}, warnings: {result.evaluation.tags}")
+        scores = result.metrics
+        print(f"{model}: test RMSE {scores['test/rmse']:.5f}, warnings: {result.tags}")

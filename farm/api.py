@@ -34,7 +34,8 @@ class Outcome:
         The verdict, a row for each variant and baseline, best first; see `farm.evaluation.verdict.verdict`.
     predictions
         Every forecast of the test days: ``date``, ``ticker``, ``model``, ``seed``, ``actual``,
-        ``predicted``, and ``q05`` and the like where there are quantiles; NaN where a model has none.
+        ``predicted``, and ``q05`` and the like where there are quantiles; NaN where a model has none. Of
+        paths also ``start``, the last day that was known, and ``lead``, the days ahead of it.
     signatures
         Of the finished trials, by their names, such as ``"linear AAPL seed 0"``; `load` takes one.
     failures

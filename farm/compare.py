@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -246,22 +247,29 @@ def paired_test(
     """
     import numpy as np
 
-    from farm.evaluation.significance import diebold_mariano
+    from farm.evaluation.selection import FEWEST_STRETCHES
+    from farm.evaluation.significance import DieboldMariano, diebold_mariano
+    from farm.evaluation.verdict import stretches_of
 
     sides = []
     for records in (one, other):
         cells = _forecasts({("", *key): record for key, record in records.items()})
         cells["squared"] = (cells["predicted"] - cells["actual"]) ** 2
-        sides.append(cells.dropna(subset="squared").groupby(["ticker", "date"])[["squared", "actual"]].mean())
+        keys = ["ticker", "start", "lead"] if "lead" in cells else ["ticker", "date"]
+        sides.append(cells.dropna(subset="squared").groupby(keys)[["squared", "actual"]].mean())
+        stretches = stretches_of(cells)
     both = sides[0].add_suffix("_one").join(sides[1].add_suffix("_other"), how="inner")
     truths = both[["actual_one", "actual_other"]].to_numpy()
     apart = np.abs(truths[:, 0] - truths[:, 1]) > 1e-6 * np.abs(truths).max(axis=1, initial=0.0)
     if apart.any():
         return None, float("nan")
-    daily = both.groupby("date")[["squared_one", "squared_other"]].mean()
+    daily = both.groupby(keys[1])[["squared_one", "squared_other"]].mean()
     errors = both[["squared_one", "squared_other"]].mean()
     change = (errors["squared_other"] / errors["squared_one"]) ** 0.5 - 1 if len(both) else float("nan")
-    return diebold_mariano(daily["squared_one"].to_numpy(), daily["squared_other"].to_numpy()), float(change)
+    own, theirs = (daily[name].to_numpy() for name in ("squared_one", "squared_other"))
+    if stretches < FEWEST_STRETCHES:  # no test, but so many days
+        return DieboldMariano(math.nan, math.nan, float(np.mean(own - theirs)), len(daily)), float(change)
+    return diebold_mariano(own, theirs, stretches=stretches), float(change)
 
 
 def differences(one: Side, other: Side, pairs: Sequence[tuple[str | None, str | None]]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import tempfile
@@ -24,13 +26,16 @@ from rich.markup import escape
 
 from farm import serving
 from farm.base.command_line import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, optional, tell_missing
-from farm.base.errors import UserError, without_credentials
+from farm.base.config import canonical_json
+from farm.base.errors import UserError, of_one_line, without_credentials
 from farm.base.options import Concurrency, Place, Seconds
 from farm.data.panel import Panel
+from farm.experiment import TrialConfig
 from farm.plan import Plan, Trial
 from farm.report.dry_run import show_plan, show_search
 from farm.report.progress import Progress
-from farm.space import SearchPlan, with_rows
+from farm.runs import flat
+from farm.space import SearchPlan, check_objectives, with_rows
 from farm.store import Record, Store
 from farm.tracking import (
     NotOurs,
@@ -270,6 +275,7 @@ class _Driver:
                 missing.append(trial)
             else:
                 self.records[trial.signature] = found
+        self._fill_scores()
         if self._runtime.report_only:
             reasons = {trial.name: self._store.failure(trial.signature) for trial in missing}
             self.failures |= {name: reason for name, reason in reasons.items() if reason}
@@ -304,6 +310,30 @@ class _Driver:
         self.seconds += time.monotonic() - started
         return all(trial.signature in self.records or trial.name in self.failures for trial in missing)
 
+    def _fill_scores(self) -> None:
+        """Compute what stored trials lack of the metrics that there are now, and say so."""
+        names: dict[str, None] = {}
+        count = 0
+        for trial in self.plan.trials:
+            if trial.signature not in self.records:
+                continue
+            try:
+                record, computed = self._store.fill_scores(self.records[trial.signature], self.plan.source)
+            except Exception as error:  # noqa: BLE001  (a metric is anybody's code, and the rest goes on)
+                self.failures[f"metrics of {trial.name}"] = of_one_line(error)
+                continue
+            self.records[trial.signature] = record
+            count += bool(computed)
+            names |= dict.fromkeys(computed)
+        if names:
+            some = f"{len(names)} metric{'s' * (len(names) > 1)}"
+            self._console.print(
+                f"{some} computed for {count} stored trial{'s' * (count > 1)}: {', '.join(names)}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
     def _listener(self, progress: Progress, failures: dict[str, str]) -> Callable[[Event], None]:
         def on_event(event: Event) -> None:
             name = event.job.name
@@ -325,6 +355,11 @@ class _Driver:
         trial, references = outcome.trial, self.plan.sweep.references
         if outcome.error:
             failures[trial.name] = outcome.error
+            if trial.row in references:
+                self._console.print(
+                    f"baseline {trial.row} failed on {trial.ticker}: skill is not measured against it there",
+                    style="yellow", highlight=False, markup=False, soft_wrap=True,
+                )  # fmt: skip
             self._store.put_failure(trial.signature, outcome.error)
             progress.failed(trial.name, outcome.error)
         elif (record := self._store.get(trial.signature)) is not None:
@@ -362,6 +397,7 @@ class _Driver:
         """Run the rows, let each sampler try its configs, and run the best on every seed."""
         from farm.tuning.studies import journal_of, tried_so_far
 
+        check_objectives(search.objectives, search.space.bases.values(), self.plan.source)
         journal = journal_of(self._store, self.plan.name, self._runtime.results(self.plan.name))
         there = {name: tried_so_far(journal, search.study(self.plan, name)) for name in search.samplers}
         if self._runtime.report_only:
@@ -411,6 +447,9 @@ class _Driver:
                 address=self._runtime.cluster,
             )
         self.attempts += found
+        lost = Counter(attempt.error or "it was lost" for attempt in found if attempt.state == "failed")
+        for number, (reason, count) in enumerate(lost.items(), start=1):
+            self.failures[f"{count} config{'s' * (count > 1)} of {sampler} ({number})"] = reason
         for attempt in found:
             for signature in attempt.signatures if attempt.state == "complete" else ():
                 if signature not in self.records and (record := self._store.get(signature)) is not None:
@@ -447,6 +486,7 @@ class _Driver:
         if isinstance(error := self._tracking().exception(), NotOurs):
             raise error
         out = self._runtime.results(plan.name)
+        self.plan = plan = replace(plan, earlier=self._earlier())
         end = conclude(plan, self.records, out)
         found = None
         if search is not None:
@@ -487,6 +527,37 @@ class _Driver:
                 )  # fmt: skip
         return end
 
+    def _earlier(self) -> tuple[Trial, ...]:
+        """Find what earlier runs of the sweep have tried on these test days, and keep what this one has.
+
+        A variant that was tried counts in the p-values, whichever of them is looked at today.
+        """
+        plan, known = self.plan, self._store.tried(self.plan.name)
+        own = {t.signature: (t.row, t.ticker) for t in (*plan.trials, *plan.tried) if t.role == "variant"}
+        finished = {name: at for name, at in own.items() if name in self.records}
+        if not finished.items() <= known.items():
+            self._store.put_tried(plan.name, known | finished)
+        days: dict[str, set[np.datetime64]] = {}
+        for references in self._references.values():
+            for trial in references:
+                if (record := self.records.get(trial.signature)) is not None:
+                    days.setdefault(trial.ticker, set()).update(record.forecast()["date"].to_numpy())
+        earlier = []
+        for name, (row, ticker) in known.items():
+            if name in own or ticker not in days or (record := self._store.get(name)) is None:
+                continue
+            mine = record.forecast()["date"].to_numpy()
+            if sum(day in days[ticker] for day in mine) < len(mine) / 2:
+                continue  # of another period
+            config = TrialConfig.model_validate_json(json.dumps(record.config))
+            varied = flat(record.config)
+            # A row is the seeds and tickers of one design, and its name may have had another one.
+            design = canonical_json({k: v for k, v in varied.items() if k not in ("seed", "study.ticker")})
+            called = f"{row} {hashlib.sha256(design.encode()).hexdigest()[:8]}"
+            self.records[name] = record
+            earlier.append(Trial(called, "variant", ticker, config, name))
+        return tuple(earlier)
+
     def _draw(self, end: Conclusion, out: Path) -> Conclusion:
         """Draw the pictures."""
         from farm.report.pictures import save_pictures
@@ -522,7 +593,7 @@ class _Driver:
             tracking.log_results(
                 every,
                 self.records,
-                {trial.signature: self._skills(trial) for trial in every},
+                self._skills_of(end),
                 end.table,
                 verdict_note(plan.sweep.question, end.sentence, end.table, plan.sweep.references[0]),
                 end.files,
@@ -592,17 +663,35 @@ class _Driver:
             tracking.log_model(trials[0].row, trials, folder, example)
 
     def _skills(self, trial: Trial, block: str = "test") -> dict[str, float]:
-        """Measure a trial against each finished reference on the same ticker: 1 - rmse / rmse of it.
+        """Measure a trial against each finished reference on the same ticker, as the verdict does.
 
         It is NaN where the reference is never wrong, as on a price that does not move.
         """
-        rmse = self.records[trial.signature].metrics[f"{block}/rmse"]
+        from farm.evaluation.verdict import pair_skill
+
+        own = self.records[trial.signature].forecast(block=block)
+        return {
+            f"vs/{other.row}_rmse_skill": pair_skill(own, self.records[other.signature].forecast(block=block))
+            for other in self._references.get(trial.ticker, ())
+            if other.signature in self.records
+        }
+
+    def _skills_of(self, end: Conclusion) -> dict[str, dict[str, float]]:
+        """Read the skill of every trial off the scores of a verdict; what a search tried has none there."""
+        from farm.evaluation.verdict import mean_skill
+
+        names = [f"vs/{reference}_rmse_skill" for reference in self.plan.sweep.references]
+        names = [name for name in names if name in end.scores]
+        by_item = any(record.items for record in self.records.values())
+        keys = ["model", "seed"] if by_item else ["model", "seed", "ticker"]
+        means = end.scores.groupby(keys)[names].agg(mean_skill)
+        found = dict(zip(means.index, means.to_dict("records"), strict=True))
         skills = {}
-        for other in self._references.get(trial.ticker, ()):
-            if other.signature in self.records:
-                reference = self.records[other.signature].metrics[f"{block}/rmse"]
-                skills[f"vs/{other.row}_rmse_skill"] = 1 - rmse / reference if reference else math.nan
-        return skills
+        for trial in end.trials:
+            key = (trial.row, trial.config.seed, *(() if by_item else (trial.ticker,)))
+            skills[trial.signature] = {str(name): float(value) for name, value in found[key].items()}
+        beside = (trial for trial in self.plan.tried if trial.signature in self.records)
+        return skills | {trial.signature: self._skills(trial) for trial in beside}
 
 
 def _signatures(plan: Plan) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Annotated, Self
@@ -18,21 +18,30 @@ import farm.evaluation
 import farm.models
 import farm.studies  # noqa: F401  (these four register their components)
 from farm.base.config import Config, canonical_json, signature
-from farm.base.errors import UserError
+from farm.base.errors import UserError, nearest
 from farm.base.model import AnyModel, Estimator, Model, State
 from farm.base.surfaces import SurfaceWindows
 from farm.base.types import Dataset, Floats
 from farm.evaluation.checklist import checklist_metrics
+from farm.evaluation.metric import (
+    MEASURES,
+    METRICS,
+    direction_of,
+    metric_of,
+    objectives,
+    undefined_because,
+)
 from farm.evaluation.phases import phase_scores
+from farm.evaluation.scores import Evaluation, Fitted, Scores, names_of, numbers, score, warnings_of
 from farm.evaluation.stages import Taught
 from farm.models.heads import Ensemble
 from farm.models.network import Network
 from farm.models.refitted import Refitted
 from farm.models.surface_cvae import SurfaceCVAE
-from farm.studies.study import AnyStudy, Evaluation, Source
+from farm.studies.study import AnyStudy, Source, StudyConfig
 from farm.training.checkpoint import Checkpoint, Progress, capture_taught, restore_taught
 from farm.training.curriculum import CurriculumConfig, Stage, teach
-from farm.training.fit import Epoch, History, Report, TrainingConfig, fit, reproducible
+from farm.training.fit import LOSS, Epoch, History, Report, TrainingConfig, fit, reproducible
 
 
 class TrialConfig(Config):
@@ -79,6 +88,16 @@ class TrialConfig(Config):
                 if self.curriculum
                 else f"model {self.model.name}: it is taught in phases, so it needs a curriculum"
             )
+        if self.training is not None and (name := self.training.stopping_metric) != LOSS:
+            if direction_of(name) is None:
+                raise UserError(
+                    f"training: unknown stopping metric {name!r}: {nearest(name, [LOSS, *objectives()])}"
+                )
+            if self.model.in_phases:
+                raise UserError(
+                    f"model {self.model.name}: got the stopping metric {name}, expected {LOSS}, on which each"
+                    " phase stops: leave training.stopping_metric out"
+                )
         return self
 
     def signature(self, source: Source) -> str:
@@ -123,7 +142,13 @@ class Result:
     Parameters
     ----------
     evaluation
-        Scores and forecasts of the test block; its metrics hold the cost too, and no NaN.
+        Forecasts of its blocks.
+    scores
+        By metric; see `farm.evaluation.scores.score`.
+    facts
+        Numbers that no forecast has: costs, and those of the stages of a curriculum.
+    notes
+        What a reader should be warned of, by name, beside what `scores` find.
     history
         The learning curve; None for a model that fits itself.
     state
@@ -134,9 +159,44 @@ class Result:
     """
 
     evaluation: Evaluation
+    scores: Mapping[str, Scores]
+    facts: Mapping[str, float]
     history: History | None
     state: State
     stages: dict[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return all numbers by full name."""
+        return metrics_of(self.facts, self.scores, self.stages)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return what a reader should be warned of, by name."""
+        return {**self.notes, **warnings_of(self.scores)}
+
+
+def metrics_of(
+    facts: Mapping[str, float], scores: Mapping[str, Scores], stages: Mapping[str, str]
+) -> dict[str, float]:
+    """Return all numbers of a trial by full name; of a curriculum also its counts of the checklist."""
+    metrics = {**facts, **numbers(scores)}
+    return metrics | checklist_metrics(metrics) if stages else metrics
+
+
+def require_number(metrics: Mapping[str, float], undefined: Mapping[str, str], name: str) -> float:
+    """Return a number of a trial that is searched for.
+
+    Raises
+    ------
+    ValueError
+        If the trial has none, or it is not finite; the message has the reason.
+    """
+    if name in metrics:
+        return metrics[name]
+    reason = undefined.get(name, "this model and study have no such number")
+    raise ValueError(f"{name} is not a finite number: {reason}")
 
 
 def resolve_device(device: str) -> torch.device:
@@ -148,18 +208,72 @@ def resolve_device(device: str) -> torch.device:
     )
 
 
+def judge(config: TrialConfig, network: Network, data: Dataset) -> Callable[[], float] | None:
+    """Return what scores a network on validation days, less is better; None where its loss does.
+
+    Raises
+    ------
+    UserError
+        If the model and study give no such number; when it is called.
+    """
+    assert config.training is not None
+    name = config.training.stopping_metric
+    if name == LOSS:
+        return None
+
+    def scored() -> float:
+        network.eval()
+        with torch.no_grad(), torch.random.fork_rng():
+            value = validation_number(config.study, network, data, name)
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{name} is not a finite number: {undefined_because(name)}")
+        direction = direction_of(name)
+        if direction != "none":
+            return -value if direction == "max" else value
+        metric = metric_of(name)
+        assert metric is not None  # what has an optimum is a metric
+        return abs(value - metric.optimum_at(config.model.quantile_levels))
+
+    return scored
+
+
+def validation_number(study: StudyConfig, model: Model, data: Dataset, name: str) -> float:
+    """Compute one number of the validation block, by its full name.
+
+    Raises
+    ------
+    UserError
+        If the model and study do not give it.
+    """
+    last = name.removeprefix("val/")
+    if (metric := metric_of(name)) is not None and "/" not in last:
+        block = study.forecast(model, data.val)
+        forecast = block.forecasts[""]
+        if (metric.reads == "point" or forecast.quantiles is not None) and metric.kind(forecast) == last:
+            return metric.function(forecast, block.actual)
+    for entry in (MEASURES[known] for known in names_of(study.name) if known not in METRICS):
+        if last in entry.directions and entry.reads == "block" and isinstance(model, entry.requires or Model):
+            return float(entry.function(Fitted(study, model, data), data.val)[last])
+    raise UserError(
+        f"{type(model).__name__} in the study {study.name} gives no {name} after an epoch: set"
+        " training.stopping_metric to loss, or to a metric that it gives"
+    )
+
+
 def _fit(
+    config: TrialConfig,
     network: Network,
     data: Dataset,
-    training: TrainingConfig,
     seed: int,
     report: Report,
     progress: Progress | None,
     number: int,
 ) -> History:
     """Teach a network: the fit of that number within its trial."""
+    assert config.training is not None  # held by TrialConfig
+    training, judged = config.training, judge(config, network, data)
     if progress is None:
-        return fit(network, data.train, data.val, training, seed, report)
+        return fit(network, data.train, data.val, training, seed, report, judge=judged)
     return fit(
         network,
         data.train,
@@ -167,6 +281,7 @@ def _fit(
         training,
         seed,
         report,
+        judge=judged,
         resume=progress.resume(number),
         keep=partial(progress.keep, number),
         keep_every=progress.every,
@@ -178,7 +293,6 @@ def _teach_members(
     ensemble: Ensemble,
     data: Dataset,
     config: TrialConfig,
-    training: TrainingConfig,
     device: torch.device,
     report: Report,
     progress: Progress | None,
@@ -195,7 +309,7 @@ def _teach_members(
         def on_epoch(epoch: Epoch, before: int = before) -> None:
             report(replace(epoch, epoch=before + epoch.epoch))
 
-        history = _fit(member.to(device), data, training, seed, on_epoch, progress, number)
+        history = _fit(config, member.to(device), data, seed, on_epoch, progress, number)
         epochs += [replace(epoch, epoch=before + epoch.epoch) for epoch in history.epochs]
         number += 1
     return History(tuple(epochs), before + history.best_epoch)
@@ -212,14 +326,12 @@ def _taught(
     """Build a model and teach it on one training block; give the number of the next fit with it."""
     model, history = config.model.build(data.inputs), None
     if isinstance(model, Network):
-        assert config.training is not None  # held by TrialConfig
         model.to(resolve_device(device))
-        history = _fit(model, data, config.training, config.seed, report, progress, number)
+        history = _fit(config, model, data, config.seed, report, progress, number)
         number += 1
     elif isinstance(model, Ensemble):
-        assert config.training is not None  # held by TrialConfig
         where = resolve_device(device)
-        history = _teach_members(model, data, config, config.training, where, report, progress, number)
+        history = _teach_members(model, data, config, where, report, progress, number)
         number += len(model.members)
     elif isinstance(model, Estimator):
         model.fit(data.train, data.val)
@@ -413,16 +525,15 @@ def conclude(config: TrialConfig, source: Source, after: Checkpoint, *, device: 
         epochs = tuple(epoch for stage in taught for epoch in stage.history.epochs)
         history = History(epochs, taught[-1].history.best_epoch)
         result = _scored(config, data, network, history, sum(stage.seconds for stage in taught))
-    evaluation = result.evaluation
-    metrics, tags = dict(evaluation.metrics), dict(evaluation.tags)
+    facts, notes = dict(result.facts), dict(result.notes)
     for stage in taught:
-        metrics |= stage.scores
+        facts |= {name: value for name, value in stage.scores.items() if math.isfinite(value)}
         if stage.missed:
-            tags[f"gate after {stage.name} missed"] = stage.missed
-    metrics |= checklist_metrics(metrics)
+            notes[f"gate after {stage.name} missed"] = stage.missed
     return replace(
         result,
-        evaluation=replace(evaluation, metrics=metrics, tags=tags),
+        facts=facts,
+        notes=notes,
         stages={
             stage.name: config.stage_signature(digest, stages[: number + 1])
             for number, stage in enumerate(stages)
@@ -445,26 +556,63 @@ def _student(config: TrialConfig, data: Dataset, device: str) -> tuple[SurfaceCV
 def _scored(
     config: TrialConfig, data: Dataset, model: Model, history: History | None, seconds: float
 ) -> Result:
-    """Evaluate a taught model and gather what its trial leaves behind."""
+    """Evaluate a fitted model and gather what its trial leaves behind."""
     started = time.perf_counter()
-    evaluation = config.study.evaluate(model, data)
-    metrics = {
-        **evaluation.metrics,
-        "cost/fit_seconds": seconds,
-        "cost/evaluate_seconds": time.perf_counter() - started,
-    }
+    fitted = Fitted(config.study, model, data)
+    evaluation = config.study.evaluate(fitted)
+    scores = score(evaluation, lambda: fitted, config.study.name)
+    facts = {"cost/fit_seconds": seconds, "cost/evaluate_seconds": time.perf_counter() - started}
+    notes = dict(evaluation.notes)
     if history is not None:
-        metrics["cost/epochs"] = len(history.epochs)
-        metrics["train/best_epoch"] = history.best_epoch
+        facts["cost/epochs"] = float(len(history.epochs))
+        facts["train/best_epoch"] = float(history.best_epoch)
         if (parts := max(e.parts for e in history.epochs)) > 1:
-            metrics["cost/batch_parts"] = parts
-            note = {"out of memory": f"batches taken in {parts} parts"}
-            evaluation = replace(evaluation, tags={**evaluation.tags, **note})
+            facts["cost/batch_parts"] = float(parts)
+            notes["out of memory"] = f"batches taken in {parts} parts"
         last = history.epochs[-1].phase  # losses of different phases do not compare
-        metrics["val/best_loss"] = min(e.val_loss for e in history.epochs if e.phase == last)
-    defined = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        facts["val/best_loss"] = min(e.val_loss for e in history.epochs if e.phase == last)
     state = {f"model.{name}": value for name, value in model.state().items()}
     scalers = {"inputs": data.inputs} | {f"inputs.{k}": refit.inputs for k, refit in enumerate(data.refits)}
     for name, inputs in scalers.items():
         state |= {f"{name}.mean": inputs.mean, f"{name}.scale": inputs.scale}
-    return Result(replace(evaluation, metrics=defined), history, state)
+    return Result(evaluation, scores, facts, history, state, notes=notes)
+
+
+def rescore(
+    config: TrialConfig,
+    source: Source,
+    evaluation: Evaluation,
+    state: Callable[[], State],
+    names: Sequence[str],
+    *,
+    device: str = "auto",
+) -> dict[str, Scores]:
+    """Compute metrics of a finished trial from what it stored; a fit is never needed.
+
+    Parameters
+    ----------
+    config, source, device
+        See `run`.
+    evaluation
+        What it forecast.
+    state
+        Reads what its model learnt; called where a metric needs the model.
+    names
+        Of the metrics; see `farm.evaluation.scores.score`.
+    """
+
+    def fitted() -> Fitted:
+        if not loaded:
+            data = config.study.dataset(source)
+            builds = [config.model.build(refit.inputs) for refit in data.refits]
+            model: Model = Refitted(builds) if builds else config.model.build(data.inputs)
+            model.load_state({n[6:]: value for n, value in state().items() if n.startswith("model.")})
+            for network in (model, *getattr(model, "fits", ()), *getattr(model, "members", ())):
+                if isinstance(network, Network):
+                    network.to(resolve_device(device)).eval()
+            loaded.append(Fitted(config.study, model, data))
+        return loaded[0]
+
+    loaded: list[Fitted] = []
+    with reproducible(config.seed):
+        return score(evaluation, fitted, config.study.name, names)

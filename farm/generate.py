@@ -433,6 +433,7 @@ def write_parquet(path: Path, made: GeneratedDays) -> None:
     import pyarrow.parquet as pq
 
     from farm.base.files import atomically
+    from farm.base.types import quantile_name
 
     samples, days, *grid = made.samples.shape
     cells = grid[0] * grid[1]
@@ -440,7 +441,7 @@ def write_parquet(path: Path, made: GeneratedDays) -> None:
         "date": np.repeat(made.dates.astype("datetime64[D]"), cells),
         "maturity": np.tile(np.repeat(made.maturities, grid[1]), days),
         made.facts["axis"]: np.tile(made.strikes, days * grid[0]),
-        **{f"q{100 * q:02.0f}": made.quantiles[i].ravel() for i, q in enumerate(LEVELS)},
+        **{quantile_name(q): made.quantiles[i].ravel() for i, q in enumerate(LEVELS)},
     }
     metadata = {"farm": json.dumps(made.facts)}
 

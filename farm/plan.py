@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -63,7 +64,8 @@ class Plan:
     """Every trial of a sweep, baselines first, with the data they read.
 
     What a search has `tried` beside is no row of the table; it counts where a p-value accounts for all
-    that was tried. `notes` say what is run of a user's own data, where the sweep declares something else.
+    that was tried. So does what `earlier` runs of the sweep have tried on these test days. `notes` say what
+    is run of a user's own data, where the sweep declares something else.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Plan:
     trials: tuple[Trial, ...]
     source: Source
     tried: tuple[Trial, ...] = ()
+    earlier: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -117,6 +120,9 @@ def make_plan(name: str, sweep: Sweep, source: Source, options: Options) -> Plan
     shared = common | next(iter(replicates.values()))
     useless = _useless_ranges(sweep, shared)
     rows = _with_settings(rows, shared, options, sweep, useless)
+    (twice, count), *_ = Counter(row.name for _, row in rows).most_common(1)
+    if count > 1:
+        raise UserError(f"got a row {twice!r}, which is also the name of a sample: rename the row")
     trials = []
     for role, row in rows:
         for ticker, told in replicates.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +12,10 @@ from farm.store import Record, epochs_of_stages
 from farm.views import SKILL
 
 PRIMARY_METRIC = "test/rmse"
-_FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
 _SUMMARY = {  # metric of a row's run: column of the verdict
     "test/rmse": "rmse",
     "test/mae": "mae",
     "test/direction_accuracy": "direction_accuracy",
-    "ci/lo": "rmse_lo",
-    "ci/hi": "rmse_hi",
     "dm/statistic": "dm_statistic",
     "dm/p": "dm_p",
     "mcs/p": "mcs_p",
@@ -83,6 +79,8 @@ def row_metrics(
     shared = set.intersection(*(set(record.metrics) for record in records))
     metrics = {name: sum(r.metrics[name] for r in records) / len(records) for name in sorted(shared)}
     metrics |= {name: row[column] for name, column in _SUMMARY.items()}
+    metrics |= {f"ci/{end}": row[f"{references[0]}_rmse_skill_{end}"] for end in ("lo", "hi")}
+    metrics |= {f"vs/best_{column}": row[f"best_{column}"] for column in _AGAINST}
     metrics |= {f"vs/{column}": row[column] for column in against(references)}
     return metrics | {SKILL.format(name): 100 * row[f"{name}_rmse_skill"] for name in references}
 
@@ -103,11 +101,6 @@ def tree_metrics(records: Sequence[Record], seconds: float) -> dict[str, float]:
 def against(references: Sequence[str]) -> list[str]:
     """Name the columns of the verdict that compare with the references."""
     return [f"{reference}_{column}" for reference in references for column in _AGAINST]
-
-
-def metric_name(name: str) -> str:
-    """Put a metric's name as MLflow takes it."""
-    return _FORBIDDEN.sub("_", name)
 
 
 def defined(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -21,7 +21,7 @@ import torch
 
 from farm.base.errors import UserError
 from farm.base.model import Model, State
-from farm.base.types import Inputs
+from farm.base.types import Inputs, quantile_name
 from farm.data.door import panel_from
 from farm.data.panel import Panel
 from farm.data.splits import WalkForward
@@ -68,7 +68,7 @@ class Forecaster:
         }
         if forecast.quantiles is not None:
             levels = zip(forecast.levels, forecast.quantiles[0], strict=True)
-            found |= {f"q{100 * level:g}": float(value) for level, value in levels}
+            found |= {quantile_name(level): float(value) for level, value in levels}
         return found
 
 
@@ -106,7 +106,7 @@ class Forecasters:
         pandas.DataFrame
             A row for each ticker: ``ticker``, ``known_until`` (the last day that was read), ``forecast``
             (log return of the next day; where peers are ahead of their target, of the day that they have
-            and it has not) and ``q5`` and the like for a model with quantiles.
+            and it has not) and ``q05`` and the like for a model with quantiles.
 
         Raises
         ------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -13,11 +14,14 @@ from pydantic import ValidationError
 
 from farm.base.config import canonical_json
 from farm.base.errors import UserError, nearest, one_line
-from farm.base.model import MODELS
+from farm.base.model import MODELS, Model
 from farm.base.options import Door, spelled
 from farm.base.search_space import Choice, Float, Int, Range, Search, When
-from farm.evaluation.metric import METRICS
+from farm.evaluation.metric import MEASURES, METRICS, direction_of, metric_of, objectives
+from farm.evaluation.scores import names_of
 from farm.experiment import TrialConfig
+from farm.models.heads import Ensemble
+from farm.models.network import Network
 from farm.plan import Plan, Trial, keys, narrowed, typed
 from farm.studies.study import Source
 
@@ -67,7 +71,50 @@ class Objective:
         value = metrics.get(self.metric, math.nan)
         if self.direction != "optimum":
             return value
-        return abs(value - METRICS[self.metric.rsplit("/", 1)[-1]].optimum_at(levels))
+        metric = metric_of(self.metric)
+        assert metric is not None  # held by `parse_objective`
+        return abs(value - metric.optimum_at(levels))
+
+
+def check_objectives(wanted: Sequence[Objective], bases: Iterable[TrialConfig], source: Source) -> None:
+    """Refuse an objective that a model or its study does not give, before anything is trained.
+
+    Raises
+    ------
+    UserError
+        With the objective, the model and the nearest one that it gives.
+    """
+    for config in bases:
+        data = config.study.dataset(source)
+        model = config.model.build(data.refits[0].inputs if data.refits else data.inputs)
+        quantiles = bool(config.model.quantile_levels)
+        if isinstance(model, Network | Ensemble):
+            for network in model.members if isinstance(model, Ensemble) else [model]:
+                network.eval()
+            quantiles = model.predict(data.val).quantiles is not None
+        given = [name for name in objectives() if _gives(config.study.name, model, quantiles, name)]
+        for objective in wanted:
+            middle, _, last = objective.metric.removeprefix("val/").rpartition("/")
+            metric = metric_of(last)
+            if (
+                f"val/{last if metric is None else metric.name}" not in given
+                or not config.study.scores_on_validation(middle)
+            ):
+                raise UserError(
+                    f"objective {objective.metric!r}: {config.model.name} in the study {config.study.name}"
+                    f" does not give it: {nearest(objective.metric, given)}"
+                )
+
+
+def _gives(study: str, model: Model, quantiles: bool, name: str) -> bool:
+    """Return whether a model gives a number of the validation block."""
+    last = name.removeprefix("val/")
+    if last in METRICS:
+        return METRICS[last].reads == "point" or quantiles
+    return any(
+        last in entry.directions and isinstance(model, entry.requires or Model)
+        for entry in (MEASURES[known] for known in names_of(study) if known not in METRICS)
+    )
 
 
 def parse_objective(text: str) -> Objective:
@@ -79,19 +126,21 @@ def parse_objective(text: str) -> Objective:
         If it is not of the validation block, or its metric or direction is unknown.
     """
     metric, colon, asked = text.strip().partition(":")
-    block, _, rest = metric.partition("/")
-    name = rest.rsplit("/", 1)[-1]
+    block = metric.partition("/")[0]
     if block in ("test", "interval"):
         raise UserError(
             f"objective {metric!r}: the test block is never an objective: give a metric of the validation"
             " block, such as val/pinball"
         )
-    if block != "val" or name not in METRICS:
-        raise UserError(f"unknown objective {metric!r}: {nearest(metric, [f'val/{m}' for m in METRICS])}")
+    known = direction_of(metric)
+    if known is None:
+        raise UserError(f"unknown objective {metric!r}: {nearest(metric, objectives())}")
     if colon and asked not in DIRECTIONS:
         raise UserError(f"objective {text!r}: unknown direction {asked!r}: {nearest(asked, DIRECTIONS)}")
-    wanted = asked or METRICS[name].direction
-    return Objective(metric, next((known for known in DIRECTIONS if known == wanted), "optimum"))
+    if asked == "optimum" and metric_of(metric) is None:
+        raise UserError(f"objective {text!r}: got optimum, expected min or max: {metric} has none")
+    wanted = asked or known
+    return Objective(metric, next((one for one in DIRECTIONS if one == wanted), "optimum"))
 
 
 @dataclass(frozen=True)
@@ -372,6 +421,9 @@ def make_space(plan: Plan, settings: Mapping[str, Any], door: Door = "command li
         raise UserError(
             f"the search sets out from {search.variant!r}: leave it in {spelled(door, 'variants')}"
         )
+    for row in (declared.name for declared in (*plan.sweep.variants, *plan.sweep.baselines)):
+        if re.fullmatch(rf"({'|'.join(SAMPLERS)})-\d+", row):
+            raise UserError(f"the row {row!r} is called as what the search tries: rename it")
     known = dict(keys(next(iter(bases.values()))))
     parameters = {parameter.key: parameter for parameter in _parameters(search)}
     asked = typed(settings, {*parameters, *known}, lambda key: spelled(door, "settings", key))

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,19 +21,26 @@ import pyarrow.fs
 import safetensors.numpy
 
 from farm.base.config import canonical_json
+from farm.base.density import Density
 from farm.base.errors import StaleError, UserError
 from farm.base.files import held, write_atomically
 from farm.base.model import State
 from farm.base.origin import FORMAT, origin
-from farm.experiment import Result, TrialConfig
+from farm.base.types import Forecast, quantile_name
+from farm.evaluation.scores import Block, Evaluation, Scores, lacking, names_of, undefined, warnings_of
+from farm.experiment import Result, TrialConfig, metrics_of, rescore
+from farm.studies.study import Source
 from farm.training.checkpoint import Checkpoint
 from farm.training.fit import Epoch, History
 
 FORECAST, MODEL, RECORD = "forecast.safetensors", "model.safetensors", "result.json"
+SCORES = "scores.json"  # what is computed from the forecasts, anew where a metric changes
 FAILURE = "failure.txt"
 PARTS = ("trials", "stages")
+DENSITY = ("location", "scale", "freedom")
 CHECKPOINT, STAGE = "checkpoint.safetensors", "stage.json"
 FORMAT_FILE = "format"  # in the root: what wrote the store
+PEEKS = ("probe/causality/targets", "probe/causality/future")  # see `farm.evaluation.probes.Causality`
 PROGRESS = "progress-"  # begins the name of a file that says where a fit stands
 
 
@@ -47,20 +54,21 @@ class Record:
         The trial's name.
     config
         Its resolved config, JSON-ready.
-    metrics
-        Scores by their full names.
-    tags
-        What a reader should be warned of.
+    facts
+        Numbers that no forecast has, such as costs.
+    scores
+        By metric; see `farm.evaluation.scores.score`.
+    notes
+        What a reader should be warned of, by name, beside what `scores` find.
     oracles
         Evaluations that have seen the truth.
     history
         Its learning curve; None for a model that fits itself.
     finished
         When it ended, seconds since 1970.
-    levels
-        Quantile levels of each evaluation.
-    items
-        The different items of the samples; see `farm.studies.study.Evaluation`.
+    blocks
+        Of each block its different items, whether it has leads, and of each part the quantile levels and
+        the subsets; see `farm.evaluation.scores.Block`.
     stages
         Signatures of the stages of its curriculum, by their names.
     origin
@@ -69,16 +77,47 @@ class Record:
 
     signature: str
     config: dict[str, Any]
-    metrics: dict[str, float]
-    tags: dict[str, str]
+    facts: dict[str, float]
+    scores: Mapping[str, Scores]
+    notes: dict[str, str]
     oracles: tuple[str, ...]
     history: History | None
     finished: float
-    levels: dict[str, tuple[float, ...]]
-    items: tuple[str, ...]
+    blocks: dict[str, dict[str, Any]]
     stages: dict[str, str]
     origin: dict[str, str]
     content: bytes = dataclasses.field(repr=False)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Return all numbers by full name."""
+        return metrics_of(self.facts, self.scores, self.stages)
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Return why numbers are not there, by full name."""
+        return undefined(self.scores)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return what a reader should be warned of, by name."""
+        return {**self.notes, **warnings_of(self.scores)}
+
+    @property
+    def levels(self) -> dict[str, tuple[float, ...]]:
+        """Return the quantile levels of each part of the test block."""
+        return {part: tuple(found["levels"]) for part, found in self.blocks["test"]["parts"].items()}
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Return the different items of the test block."""
+        return tuple(self.blocks["test"]["items"])
+
+    @property
+    def scored(self) -> str:
+        """Return a digest of the versions of its metrics."""
+        versions = {name: one.version for name, one in self.scores.items()}
+        return hashlib.sha256(canonical_json(versions).encode()).hexdigest()[:16]
 
     @property
     def stage_epochs(self) -> dict[str, int]:
@@ -100,28 +139,104 @@ class Record:
         """Say whether the evaluation kept an array of that name."""
         return f"array:{name}" in self._arrays
 
-    def forecast(self, name: str = "") -> pd.DataFrame:
-        """Give the test block of one evaluation: date, actual, predicted and ``q05`` for each level.
+    def forecast(self, name: str = "", block: str = "test") -> pd.DataFrame:
+        """Return the forecasts of one part of a block: date, actual, predicted and ``q05`` for each level.
 
-        Where samples have items, they are in the column ``item``.
+        See `farm.base.types.quantile_name`; the levels themselves are in `levels`.
+
+        Where samples have items, they are in the column ``item``; where they are of several days ahead,
+        ``start`` is the last day known to them and ``lead`` the days after it.
 
         Parameters
         ----------
         name
-            The evaluation; ``""`` is the one that is ranked.
+            The part; ``""`` is the one that is ranked.
+        block
+            See `farm.evaluation.scores.Evaluation`.
         """
-        arrays = self._arrays
-        columns = {
+        found = self._block(block)
+        forecast = found.forecasts[name]
+        columns: dict[str, Any] = {
             # Seconds, since nanoseconds end in 2262 and begin anew in 1677 without a word.
-            "date": arrays["times"].astype("datetime64[D]").astype("datetime64[s]"),
-            "actual": arrays["actual"],
-            "predicted": arrays[f"point:{name}"],
+            "date": found.times.astype("datetime64[s]"),
+            "actual": found.actual,
+            "predicted": forecast.point,
         }
-        if self.items:
-            columns["item"] = np.array(self.items)[arrays["items"]]
-        for i, level in enumerate(self.levels[name]):
-            columns[f"q{100 * level:02.0f}"] = arrays[f"quantiles:{name}"][:, i]
+        if found.items:
+            columns["item"] = np.array(found.items)
+        if found.starts is not None:
+            columns |= {"start": found.starts.astype("datetime64[s]"), "lead": found.leads}
+        for i, level in enumerate(forecast.levels):
+            assert forecast.quantiles is not None
+            columns[quantile_name(level)] = forecast.quantiles[:, i]
         return pd.DataFrame(columns)
+
+    def evaluation(self) -> Evaluation:
+        """Return all that the trial forecast, as it was scored."""
+        mark = "array:"
+        arrays = {name.removeprefix(mark): v for name, v in self._arrays.items() if name.startswith(mark)}
+        blocks = {name: self._block(name) for name in self.blocks}
+        return Evaluation(blocks, self.oracles, arrays, self.notes)
+
+    def _block(self, name: str) -> Block:
+        facts = self.blocks[name]
+        start = f"{name}|"
+        arrays = {key[len(start) :]: value for key, value in self._arrays.items() if key.startswith(start)}
+        forecasts = {}
+        for part, about in facts["parts"].items():
+            density = [arrays.get(f"{what}:{part}") for what in DENSITY]
+            forecasts[part] = Forecast(
+                arrays[f"point:{part}"],
+                arrays.get(f"quantiles:{part}"),
+                tuple(about["levels"]),
+                None if density[0] is None else Density(*density),  # type: ignore[arg-type]
+            )
+        items = np.array(facts["items"])
+        return Block(
+            arrays["times"].astype("datetime64[D]"),
+            arrays["actual"],
+            forecasts,
+            tuple(items[arrays["items"]].tolist()) if len(items) else (),
+            arrays["starts"].astype("datetime64[D]") if "starts" in arrays else None,
+            arrays.get("leads"),
+            {subset: arrays[f"subset:{subset}"] for subset in facts["subsets"]},
+            {part: tuple(names) for part, names in facts["subsets_of"].items()},
+            frozenset(facts["calibrated"]),
+            {
+                what: {part: arrays[f"sampled:{what}:{part}"] for part in parts}
+                for what, parts in facts["sampled"].items()
+            },
+        )
+
+
+def _block_arrays(name: str, block: Block) -> tuple[State, dict[str, Any]]:
+    """Lay a block out as arrays and as facts for JSON; `Record._block` reads them."""
+    arrays: State = {"times": block.times.astype("datetime64[D]").astype(np.int64), "actual": block.actual}
+    items = tuple(dict.fromkeys(block.items))
+    if items:
+        code = {item: i for i, item in enumerate(items)}
+        arrays["items"] = np.array([code[item] for item in block.items], dtype=np.int32)
+    if block.starts is not None and block.leads is not None:
+        arrays["starts"] = block.starts.astype("datetime64[D]").astype(np.int64)
+        arrays["leads"] = np.asarray(block.leads, dtype=np.int32)
+    for part, forecast in block.forecasts.items():
+        arrays[f"point:{part}"] = forecast.point
+        if forecast.quantiles is not None:
+            arrays[f"quantiles:{part}"] = forecast.quantiles
+        if forecast.density is not None:
+            arrays |= {f"{what}:{part}": getattr(forecast.density, what) for what in DENSITY}
+    for what, parts in block.sampled.items():
+        arrays |= {f"sampled:{what}:{part}": values for part, values in parts.items()}
+    arrays |= {f"subset:{subset}": mask for subset, mask in block.subsets.items()}
+    facts = {
+        "items": items,
+        "parts": {part: {"levels": forecast.levels} for part, forecast in block.forecasts.items()},
+        "subsets": sorted(block.subsets),
+        "subsets_of": block.subsets_of,
+        "calibrated": sorted(block.calibrated),
+        "sampled": {what: sorted(parts) for what, parts in block.sampled.items()},
+    }
+    return {f"{name}|{key}": value for key, value in arrays.items()}, facts
 
 
 def epochs_of_stages(records: Sequence[Record]) -> tuple[int, int]:
@@ -132,9 +247,18 @@ def epochs_of_stages(records: Sequence[Record]) -> tuple[int, int]:
 
 
 def shares_of_warnings(records: Sequence[Record]) -> dict[str, str]:
-    """Say of each warning how many trials carry it, such as ``{"latent collapsed": "3/5"}``."""
-    names = dict.fromkeys(name for record in records for name in record.tags)
-    return {name: f"{sum(name in record.tags for record in records)}/{len(records)}" for name in names}
+    """Return how many trials carry each warning, such as ``{"latent collapsed": "3/5"}``.
+
+    Of a model that sees the future also by how much that moves its forecasts at most.
+    """
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record.tags):
+        warned = [record for record in records if name in record.tags]
+        found[name] = f"{len(warned)}/{len(records)}"
+        if name == "sees the future":
+            moved = max(record.metrics.get(peek, 0.0) for record in warned for peek in PEEKS)
+            found[name] += f" (moved by {moved:.2g})"
+    return found
 
 
 def sealed(record: dict[str, Any]) -> bytes:
@@ -266,29 +390,20 @@ class Store:
     def put(self, signature: str, config: TrialConfig, result: Result) -> None:
         """Write a finished trial; the last step makes it visible, all of it at once."""
         evaluation = result.evaluation
-        arrays: State = {
-            "times": evaluation.times.astype("datetime64[D]").astype(np.int64),
-            "actual": evaluation.actual,
-        }
-        items = tuple(dict.fromkeys(evaluation.items))
-        if items:
-            code = {item: i for i, item in enumerate(items)}
-            arrays["items"] = np.array([code[item] for item in evaluation.items], dtype=np.int32)
-        for name, forecast in evaluation.forecasts.items():
-            arrays[f"point:{name}"] = forecast.point
-            if forecast.quantiles is not None:
-                arrays[f"quantiles:{name}"] = forecast.quantiles
-        arrays |= {f"array:{name}": value for name, value in evaluation.arrays.items()}
+        arrays: State = {f"array:{name}": value for name, value in evaluation.arrays.items()}
+        blocks = {}
+        for name, block in evaluation.blocks.items():
+            laid_out, blocks[name] = _block_arrays(name, block)
+            arrays |= laid_out
         files = {FORECAST: _tensors(arrays), MODEL: _tensors(result.state)}
         record = {
             "signature": signature,
             "config": config.model_dump(mode="json"),
-            "metrics": evaluation.metrics,
-            "tags": evaluation.tags,
+            "facts": result.facts,
+            "notes": result.notes,
             "oracles": evaluation.oracles,
             "history": None if result.history is None else dataclasses.asdict(result.history),
-            "levels": {name: forecast.levels for name, forecast in evaluation.forecasts.items()},
-            "items": items,
+            "blocks": blocks,
             "finished": datetime.now(UTC).timestamp(),
             "origin": origin(),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
@@ -298,8 +413,53 @@ class Store:
         folder = self._folder("trials", signature)
         for name, content in files.items():
             self._write(f"{folder}/{name}", content)
+        digest = hashlib.sha256(files[FORECAST]).hexdigest()
+        self._write(f"{folder}/{SCORES}", _sealed_scores(result.scores, digest))
         self._write(f"{folder}/{RECORD}", sealed(record))
         self._forget_progress(folder)
+
+    def put_scores(self, record: Record, scores: Mapping[str, Scores]) -> Record:
+        """Write scores of a finished trial in place of those that it has; return the trial with them."""
+        folder = self._folder("trials", record.signature)
+        self._write(f"{folder}/{SCORES}", _sealed_scores(scores, hashlib.sha256(record.content).hexdigest()))
+        return dataclasses.replace(record, scores=scores)
+
+    def fill_scores(self, record: Record, source: Source) -> tuple[Record, list[str]]:
+        """Compute the metrics that a finished trial lacks, or has of another version, without a fit.
+
+        Parameters
+        ----------
+        record
+            The trial.
+        source
+            What its study reads.
+
+        Returns
+        -------
+        record
+            With all its metrics, as they are now in the store.
+        names
+            Of the metrics that were computed.
+        """
+        names = lacking(record.scores, record.config["study"]["name"])
+        if not names:
+            return record, []
+        config = TrialConfig.model_validate_json(json.dumps(record.config))
+        found = rescore(
+            config, source, record.evaluation(), lambda: self.model_state(record.signature), names
+        )
+        kept = {name: record.scores[name] for name in names_of(config.study.name) if name not in found}
+        return self.put_scores(record, kept | found), names
+
+    def _scores(self, folder: str, forecast: str) -> dict[str, Scores]:
+        """Read the scores of a trial; none where they are torn or of other forecasts."""
+        try:
+            stored = unsealed(self._read(f"{folder}/{SCORES}"))
+            if stored["forecast"] != forecast:
+                return {}
+            return {name: Scores(**one) for name, one in stored["scores"].items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def get(self, signature: str) -> Record | None:
         """Read a finished trial; None if there is none, or what is there is torn or not a result."""
@@ -316,19 +476,32 @@ class Store:
             return Record(
                 signature=signature,
                 config=stored["config"],
-                metrics=stored["metrics"],
-                tags=stored["tags"],
+                facts=stored["facts"],
+                scores=self._scores(folder, stored["files"][FORECAST]),
+                notes=stored["notes"],
                 oracles=tuple(stored["oracles"]),
                 history=history,
                 finished=stored["finished"],
-                levels={name: tuple(levels) for name, levels in stored["levels"].items()},
-                items=tuple(stored["items"]),
+                blocks=stored["blocks"],
                 stages=stored.get("stages", {}),
                 origin=stored.get("origin", {}),
                 content=content[FORECAST],
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    def put_tried(self, sweep: str, tried: Mapping[str, tuple[str, str]]) -> None:
+        """Write which trials of variants a sweep has ever finished: row and ticker by signature."""
+        self._folder("tried", "")
+        self._write(f"{self._base}/tried/{sweep}.json", sealed({"trials": dict(tried)}))
+
+    def tried(self, sweep: str) -> dict[str, tuple[str, str]]:
+        """Read what `put_tried` wrote; nothing where there is nothing, or it is torn."""
+        try:
+            found = unsealed(self._read(f"{self._base}/tried/{sweep}.json"))["trials"]
+            return {str(name): (str(row), str(ticker)) for name, (row, ticker) in found.items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def put_failure(self, signature: str, reason: str) -> None:
         """Keep why a trial failed, until it fails otherwise; a result, when there is one, counts instead."""
@@ -445,6 +618,13 @@ class Store:
                 stream.write(content)
             return
         write_atomically(Path(path), content)
+
+
+def _sealed_scores(scores: Mapping[str, Scores], forecast: str) -> bytes:
+    """Write scores as JSON, beside the digest of the forecasts that they are of."""
+    return sealed(
+        {"forecast": forecast, "scores": {name: dataclasses.asdict(one) for name, one in scores.items()}}
+    )
 
 
 def _tensors(arrays: State) -> bytes:

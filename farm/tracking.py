@@ -38,14 +38,13 @@ from farm.runs import (
     defined,
     flat,
     labels,
-    metric_name,
     row_metrics,
     tree_metrics,
     trial_metrics,
     trial_tags,
 )
 from farm.store import Record, shares_of_warnings
-from farm.views import saved_views
+from farm.views import metric_name, saved_views
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -292,6 +291,8 @@ class _Logged:
         Whether all of it was written.
     scores
         Names of its ``vs/`` metrics.
+    scored
+        A digest of the versions of its other metrics.
     params
         Names of those that it has; none of one that is whole, to which none is added.
     tags
@@ -302,6 +303,7 @@ class _Logged:
     parent: str
     whole: bool
     scores: frozenset[str]
+    scored: str
     params: frozenset[str]
     tags: Mapping[str, str]
 
@@ -314,6 +316,7 @@ class _Logged:
             tags.get("mlflow.parentRunId", ""),
             whole,
             frozenset(name for name in run.data.metrics if name.startswith("vs/")),
+            tags.get("farm.scored", ""),
             frozenset(() if whole else run.data.params),
             {name: tags[name] for name in _MARKS if name in tags},
         )
@@ -529,7 +532,7 @@ class Tracking:
         """
         scores = {metric_name(name) for name in defined(skill)}
         run = self._trials.get(trial.signature)
-        if run is not None and run.whole and scores <= run.scores:
+        if run is not None and run.whole and scores <= run.scores and run.scored == record.scored:
             if run.parent != self.parent:  # the latest sweep that asks for a trial shows it
                 self._client.set_tag(run.run_id, "mlflow.parentRunId", self.parent)
             return
@@ -544,8 +547,9 @@ class Tracking:
         # What is there may be numbered as another plan had it, and a param is never changed.
         missing = {name: value for name, value in params.items() if name not in run.params}
         self._finish(run.run_id, trial_metrics(record, skill), missing, when)
+        self._client.set_tag(run.run_id, "farm.scored", record.scored)
         self._trials[trial.signature] = replace(
-            run, whole=True, scores=run.scores | scores, params=frozenset()
+            run, whole=True, scores=run.scores | scores, scored=record.scored, params=frozenset()
         )
 
     @_told()
@@ -585,9 +589,8 @@ class Tracking:
         UserError
             If MLflow cannot be written.
         """
-        digest = hashlib.sha256(" ".join(sorted(trial.signature for trial in trials)).encode()).hexdigest()[
-            :16
-        ]
+        shown = sorted(f"{trial.signature} {records[trial.signature].scored}" for trial in trials)
+        digest = hashlib.sha256(" ".join(shown).encode()).hexdigest()[:16]
         when = int(1000 * max(record.finished for record in records.values()))
         sweep = self._client.get_run(self.parent)
         finished = sweep.info.status == "FINISHED" and sweep.data.tags.get("farm.digest") == digest
@@ -717,7 +720,12 @@ class Tracking:
     ) -> None:
         """Log one row of the verdict, in place of an older one."""
         records = [known[trial.signature] for trial in trials]
-        tags = self._tags(row["role"], row["model"]) | {"farm.beats": row["beats"], "farm.sweep": self.parent}
+        tags = self._tags(row["role"], row["model"]) | {
+            "farm.beats": row["beats"],
+            "farm.beats_best": row["beats_best"],
+            "farm.best_baseline": row["best"],
+            "farm.sweep": self.parent,
+        }
         if row["model"] == self._plan.sweep.references[0]:
             tags["farm.reference"] = "the one to beat"
         tags |= shares_of_warnings(records)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 TAG = "mlflow.sharedViewState."
 VERDICT, TRIALS = "farm-verdict", "farm-trials"
 SKILL = "vs/{}_skill_percent"  # of a row's run; the UI writes two digits after the point
+_FORBIDDEN = re.compile(r"[^/\w.\- ]")  # in a metric's name, which may hold a ticker such as ^GSPC
 _MOST_BARS = 20  # that a chart has
 _CURVE = {"xAxisKey": "step", "scaleType": "linear", "lineSmoothness": 0, "xAxisScaleType": "linear"}
 
@@ -39,8 +41,9 @@ def saved_views(sweep: str, references: Sequence[str], primary: str, created: in
         ``Verdict``: a run for each variant and baseline, best first, with bars of skill, error and
         p-value. ``Trials``: every trial, with its learning curves.
     """
-    skills = [SKILL.format(reference) for reference in references]
-    shown = [*skills, primary, "ci/lo", "ci/hi", "dm/p", f"vs/{references[0]}_p_selected"]
+    skills = [metric_name(SKILL.format(reference)) for reference in references]
+    selected, first = (metric_name(f"vs/{references[0]}_{name}") for name in ("p_selected", "rmse_skill"))
+    shown = [*skills, primary, "ci/lo", "ci/hi", "dm/p", selected]
     # Sorted by time, the UI would fold runs below their parents.
     verdict = _state(
         f"tags.farm.role != 'trial' AND tags.farm.sweep = '{sweep}'",
@@ -52,12 +55,17 @@ def saved_views(sweep: str, references: Sequence[str], primary: str, created: in
         f"tags.farm.role = 'trial' AND tags.mlflow.parentRunId = '{sweep}'",
         (primary, True),
         [f"metrics.`{primary}`", "metrics.`best/epoch`", "metrics.`cost/fit_seconds`", "params.`seed`"],
-        {"Learning": ["val/loss", "train/loss"], "Error": [primary, f"vs/{references[0]}_rmse_skill"]},
+        {"Learning": ["val/loss", "train/loss"], "Error": [primary, first]},
     )
     return {
         TAG + VERDICT: _tag("Verdict", verdict, created),
         TAG + TRIALS: _tag("Trials", trials, created),
     }
+
+
+def metric_name(name: str) -> str:
+    """Return a metric's name as MLflow takes it: ``:5e:GSPC`` for ``^GSPC``, so that none is another's."""
+    return _FORBIDDEN.sub(lambda found: f":{ord(found[0]):x}:", name)
 
 
 def address(base: str, experiment: str, view: str = VERDICT, mode: str = "CHART") -> str:

@@ -1,6 +1,9 @@
 """What follows a verdict: no step of it takes the verdict away, wherever a project lies."""
 
+import base64
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +31,7 @@ import farm.sweep
 from farm.api import Outcome
 from farm.base.errors import UserError
 from farm.data.panel import Panel
+from farm.evaluation.metric import METRICS, metric
 from farm.experiment import run
 from farm.plan import Options, make_plan
 from farm.report.pictures import Pictures
@@ -410,3 +414,121 @@ def test_addresses_of_mlflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         ("http://host:5000", "http://host:5000"),
     ):
         assert absolute(typed, tmp_path) == whole
+
+
+def test_what_was_tried_before_counts_whichever_row_is_looked_at(project: Path) -> None:
+    both = go()
+    assert "best of 2 tried" in both.sentence
+    alone = go(variants="shrunk")
+    assert "best of 2 tried" in alone.sentence
+    column = "linear_p_selected"
+    of_both, of_one = (found.table.set_index("model").loc["shrunk", column] for found in (both, alone))
+    assert of_one == of_both
+    assert list(alone.table["model"]) == [name for name in both.table["model"] if name != "longer"]
+    assert "tried" not in go(variants="shrunk", end="2011-06-30").sentence, "of other test days"
+    (project / "farm_store" / "tried" / "two.json").write_text("torn")
+    assert "tried" not in go(variants="shrunk").sentence
+
+
+def test_a_metric_that_is_added_is_there_after_the_second_run_without_a_fit(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go()
+    monkeypatch.setattr(farm.drive, "execute", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+        @metric("test", direction="min", optimum=0.0, unit="target", reads="point")
+        def median_error(forecast, truth):
+            return float(np.median(np.abs(forecast.point - truth)))
+
+        outcome = go()
+        assert "1 metric computed for 3 stored trials: median_error" in capsys.readouterr().out
+        go()
+        assert "computed for" not in capsys.readouterr().out
+    predictions = outcome.predictions.assign(error=lambda x: (x["predicted"] - x["actual"]).abs())
+    expected = predictions.groupby("model")["error"].median()
+    there, parent = sweeps_run(project)
+    experiment = [there.get_run(parent).info.experiment_id]
+    for kind in ("trial", "variant", "baseline"):
+        for found in there.search_runs(experiment, f"tags.`farm.role` = '{kind}'"):
+            row = found.data.tags["farm.variant"]
+            assert found.data.metrics["test/median_error"] == pytest.approx(expected[row])
+
+
+def test_a_metric_that_fails_is_a_line_and_an_exit_code(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+    @metric("test", direction="min", optimum=0.0, unit="1", reads="point")
+    def broken(forecast, truth):
+        return 1 / 0
+
+    outcome = go()
+    assert outcome.failures["metrics of shrunk AR seed 0"] == "ZeroDivisionError: division by zero"
+    assert len(outcome.table) == 3
+    assert "failed: metrics of shrunk AR seed 0: ZeroDivisionError: division by zero" in capsys.readouterr().out
+
+
+def test_a_trial_has_one_skill_everywhere(project: Path) -> None:
+    """A ridge that looks back 40 days has other test days than a regression on 5."""
+    text = FILE.replace('"model.name": "ridge"', '"model.name": "ridge", "study.lookback": 40')
+    (project / "far.py").write_text(text)
+    outcome = farm.run("far.py", data="panel.parquet")
+    days = outcome.predictions.groupby("model")["date"].agg(set)
+    assert days["shrunk"] != days["linear"]
+    shared = sorted(days["shrunk"] & days["linear"])
+    wide = outcome.predictions[outcome.predictions["date"].isin(shared)].assign(
+        squared=lambda x: (x["predicted"] - x["actual"]) ** 2
+    )
+    squared = wide.groupby("model")["squared"].mean()
+    skill = 1 - np.sqrt(squared["shrunk"] / squared["linear"])
+    row = outcome.table.set_index("model").loc["shrunk"]
+    assert row["linear_rmse_skill"] == pytest.approx(skill, rel=1e-9)
+    there, parent = sweeps_run(project, "far")
+    experiment = [there.get_run(parent).info.experiment_id]
+    for kind in ("trial", "variant"):
+        query = f"tags.`farm.role` = '{kind}' AND tags.`farm.variant` = 'shrunk'"
+        (found,) = there.search_runs(experiment, query)
+        assert found.data.metrics["vs/linear_rmse_skill"] == pytest.approx(skill, rel=1e-9)
+    page = (project / "results" / "far" / "report.html").read_text()
+    charts = json.loads(re.search(r"^const CHARTS = (.*);$", page, re.MULTILINE)[1])
+    for name in ("baselines", "places"):
+        heat = json.loads(charts[name])["data"][0]
+        place = heat["y"].index("shrunk")
+        across = heat["x"].index("linear" if name == "baselines" else "AR")
+        assert _numbers(heat["z"])[place][across] == pytest.approx(100 * skill, rel=1e-6)
+
+
+def _numbers(z):
+    """Read a matrix of a plotly chart, which may be packed."""
+    if isinstance(z, dict):
+        values = np.frombuffer(base64.b64decode(z["bdata"]), dtype=z["dtype"])
+        return values.reshape([int(n) for n in z["shape"].split(",")])
+    return np.array(z, dtype=float)
+
+
+def test_a_reference_that_fails_leaves_a_table_without_skill(project: Path) -> None:
+    shutil.rmtree("farm_store")
+    name, declared = load_sweep("two.py")
+    source = read_source(declared, Path("panel.parquet"))
+    store = Store("farm_store").open()
+    for trial in make_plan(name, declared, source, Options()).trials:
+        if trial.row == "linear":
+            store.put_failure(trial.signature, "it has no rank")
+        else:
+            store.put(trial.signature, trial.config, run(trial.config, source, device="cpu"))
+    done = subprocess.run(
+        [sys.executable, "-m", "farm.report", "two.py", "--data", "panel.parquet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout
+    assert done.returncode == 0, done.stderr
+    assert "linear did not finish: nothing to compare the variants with." in said
+    assert "nan" not in said.lower()
+    assert " inf" not in said
+    assert (project / "results" / "two" / "table.csv").exists()
+    assert "failed: linear AR seed 0: it has no rank" in said

@@ -31,7 +31,7 @@ def alone(source) -> Result:
 
 def metrics(result: Result) -> dict[str, float]:
     """Scores without seconds, which differ from run to run."""
-    return {k: v for k, v in result.evaluation.metrics.items() if not k.endswith("_seconds")}
+    return {k: v for k, v in result.metrics.items() if not k.endswith("_seconds")}
 
 
 def losses(result: Result) -> list[tuple]:
@@ -45,8 +45,8 @@ def assert_equal_bits(one: Result, other: Result) -> None:
     assert metrics(one) == metrics(other)
     assert losses(one) == losses(other)
     assert one.history.best_epoch == other.history.best_epoch
-    for name, forecast in one.evaluation.forecasts.items():
-        np.testing.assert_array_equal(forecast.point, other.evaluation.forecasts[name].point)
+    for name, forecast in one.evaluation.test.forecasts.items():
+        np.testing.assert_array_equal(forecast.point, other.evaluation.test.forecasts[name].point)
 
 
 def elsewhere(checkpoint: Checkpoint) -> Checkpoint:
@@ -80,8 +80,8 @@ def test_the_learning_curve_counts_on(alone) -> None:
     ]
     assert alone.history.best_epoch in (7, 8), "of the last phase"
     best = alone.history.epochs[alone.history.best_epoch - 1]
-    assert alone.evaluation.metrics["val/best_loss"] == best.val_loss
-    assert alone.evaluation.metrics["cost/epochs"] == 8
+    assert alone.metrics["val/best_loss"] == best.val_loss
+    assert alone.metrics["cost/epochs"] == 8
     assert len(set(alone.stages.values())) == 4
 
 
@@ -223,7 +223,7 @@ def test_a_missed_gate_marks_the_result(source, alone, closed) -> None:
     marked = run(tiny_trial(seed=3), source)
     assert marked.stages == alone.stages
     assert losses(marked) == losses(alone)
-    assert marked.evaluation.tags["gate after phase 2 missed"].endswith("limit 0")
+    assert marked.tags["gate after phase 2 missed"].endswith("limit 0")
 
 
 def test_a_missed_gate_stops_the_trial(source, closed) -> None:
@@ -265,7 +265,7 @@ def test_a_gpu_without_room_is_noted_on_the_run(ar1_panel: Panel, monkeypatch: p
     }
     config = TrialConfig.make(values, "crowded")
     roomy = run(config, ar1_panel)
-    assert "cost/batch_parts" not in roomy.evaluation.metrics
+    assert "cost/batch_parts" not in roomy.metrics
     loss = HeadedNetwork.loss
 
     def crowded(network, batch):
@@ -275,8 +275,6 @@ def test_a_gpu_without_room_is_noted_on_the_run(ar1_panel: Panel, monkeypatch: p
 
     monkeypatch.setattr(HeadedNetwork, "loss", crowded)
     result = run(config, ar1_panel)
-    assert result.evaluation.metrics["cost/batch_parts"] == 2
-    assert result.evaluation.tags["out of memory"] == "batches taken in 2 parts"
-    assert result.evaluation.metrics["test/rmse"] == pytest.approx(
-        roomy.evaluation.metrics["test/rmse"], rel=1e-3
-    )
+    assert result.metrics["cost/batch_parts"] == 2
+    assert result.tags["out of memory"] == "batches taken in 2 parts"
+    assert result.metrics["test/rmse"] == pytest.approx(roomy.metrics["test/rmse"], rel=1e-3)

@@ -14,10 +14,10 @@ from farm.base.surfaces import SurfaceWindows
 from farm.base.types import Forecast
 from farm.data.simulate import simulate
 from farm.data.surface import Surfaces, read_surfaces
+from farm.evaluation.scores import Block, Evaluation
 from farm.experiment import Result, TrialConfig
 from farm.generate import GeneratedDays, generate_days, restore
 from farm.store import Store, sealed, unsealed
-from farm.studies.study import Evaluation
 from farm.training.rollout import generate_paths
 
 STUDY = {
@@ -66,9 +66,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Surfaces, dic
             model.fit(data.train, data.val)
         state = {f"model.{key}": np.asarray(value) for key, value in model.state().items()}
         state |= {"inputs.mean": data.inputs.mean, "inputs.scale": data.inputs.scale}
-        nothing = Evaluation({}, surfaces.dates[:1], np.zeros(1), {"": Forecast(np.zeros(1))})
+        nothing = Evaluation({"test": Block(surfaces.dates[:1], np.zeros(1), {"": Forecast(np.zeros(1))})})
         signatures[name] = trial.signature(surfaces)
-        store.put(signatures[name], trial, Result(nothing, None, state))
+        store.put(signatures[name], trial, Result(nothing, {}, {}, None, state))
     return folder, surfaces, signatures
 
 

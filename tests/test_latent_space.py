@@ -13,7 +13,13 @@ from farm.base.search_space import Sweep, Variant
 from farm.experiment import run
 from farm.latent_space import QUANTITIES, all_states, summarise
 from farm.plan import Options, Plan, make_plan
-from farm.report.latent_space import alignments, conclude_states, stability_sentence
+from farm.report.latent_space import (
+    alignments,
+    conclude_states,
+    probe_sentence,
+    probe_table,
+    stability_sentence,
+)
 from farm.report.pictures import save_pictures
 from farm.store import Store
 from tests.return_world import return_panel
@@ -55,6 +61,40 @@ def forecast(ar1_panel, tmp_path_factory):
 @pytest.fixture(scope="module")
 def states(forecast):
     return all_states(*forecast)
+
+
+def test_a_probe_that_is_further_off_than_the_mean_reads_nothing():
+    """Beyond chance (p), and yet an R2 below zero: neither found nor bold nor said."""
+    each = pd.DataFrame(
+        [
+            {
+                "variant": v,
+                "ticker": t,
+                "seed": s,
+                "quantity": q,
+                "r2": r2,
+                "p_value": 0.01,
+                "chance": -0.5,
+            }
+            for v, q, r2 in (
+                ("a", "volatility", -0.1),
+                ("b", "volatility", 0.4),
+                ("a", "trend", -0.2),
+                ("b", "trend", -0.01),
+            )
+            for t in "XY"
+            for s in (0, 1)
+        ]
+    )
+    table = probe_table(each).set_index(["variant", "quantity"])
+    assert table["there"].to_dict() == {key: key == ("b", "volatility") for key in table.index}
+    assert table.loc[("a", "volatility"), "found"] == 0
+    said = probe_sentence(table.reset_index())
+    assert "volatility from 1 of 2 variants (R2 0.40), trend from none" in said
+    third = each[each["seed"] == 0].assign(seed=2)
+    one_seed_off = pd.concat([each, third]).assign(r2=lambda t: np.where(t["seed"] == 0, -5.0, 0.3))
+    assert (probe_table(one_seed_off)["found"] == 2 / 3).all()
+    assert not probe_table(one_seed_off)["there"].any()
 
 
 def test_every_network_and_seed_has_states_of_all_its_days(states):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from farm.base.config import signature
@@ -6,7 +7,7 @@ from farm.base.search_space import Choice, Float, Int, Sweep, Variant
 from farm.data.door import load_panel
 from farm.data.panel import Panel
 from farm.experiment import TrialConfig
-from farm.plan import Options, make_plan, parse_setting
+from farm.plan import Options, _draw, make_plan, parse_setting
 from farm.sweep import load_sweep
 
 
@@ -68,6 +69,27 @@ def test_signature_is_stable_over_time() -> None:
         {"study": {"name": "forecast", "ticker": "A", "market": "M"}, "model": {"name": "zero"}}
     )
     assert signature(config, "digest") == "9fbd033f7e0cacd3"
+
+
+def test_a_logarithmic_range_is_drawn_from_evenly_in_its_logarithm() -> None:
+    """Three decades have a third of the draws each; on a linear scale the upper one has nine of ten."""
+    space = Float(1e-5, 1e-2, log=True)
+    drawn = np.array([_draw("training.learning_rate", space, i) for i in range(3000)])
+    share = np.histogram(np.log10(drawn), [-5, -4, -3, -2])[0] / 3000
+    assert np.abs(share - 1 / 3).max() < 4 * np.sqrt(2 / 9 / 3000)
+    plain = np.array([_draw("training.learning_rate", Float(1e-5, 1e-2), i) for i in range(3000)])
+    assert np.mean(plain > 1e-3) == pytest.approx(0.9, abs=0.025)
+    whole = np.array([_draw("model.width", Int(1, 1000, log=True), i) for i in range(3000)])
+    octave = np.log(11) / np.log(1001)  # 1 to 10, of 1 to 1,000 and all that is rounded down to it
+    assert np.mean(whole <= 10) == pytest.approx(octave, abs=4 * np.sqrt(octave * (1 - octave) / 3000))
+    assert (whole.min(), whole.dtype.kind) == (1, "i")
+    assert whole.max() <= 1000
+
+
+def test_a_range_that_is_narrowed_keeps_its_scale(panel: Panel) -> None:
+    made = plan(panel, samples=200, variants=("LSTM-Raw",), settings=["training.learning_rate=1e-4..1e-2"])
+    rates = [t.config.training.learning_rate for t in made.trials if t.role == "variant"]
+    assert np.mean(np.array(rates) < 1e-3) == pytest.approx(0.5, abs=0.15)  # 0.09 on a linear scale
 
 
 def test_samples_draw_within_the_ranges_and_repeat(panel: Panel) -> None:

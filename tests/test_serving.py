@@ -52,12 +52,12 @@ def network(ar1_panel: Panel) -> Result:
 @pytest.mark.parametrize("row", [0, 7, -1])
 def test_a_forecast_is_the_stored_one(row, network, ar1_panel, tmp_path):
     served = loaded(tmp_path, NETWORK, network)
-    day = network.evaluation.times[row]
+    day = network.evaluation.test.times[row]
     request = until(ar1_panel, day, days=NETWORK.study.days_needed).frame()
     (found,) = served.predict(request).to_dict("records")
     assert found["ticker"] == "AR"
     assert found["known_until"] == str(request["date"].max().date())
-    assert found["forecast"] == pytest.approx(network.evaluation.forecasts[""].point[row], rel=1e-5)
+    assert found["forecast"] == pytest.approx(network.evaluation.test.forecasts[""].point[row], rel=1e-5)
 
 
 def test_precision_is_that_of_the_trial(network, ar1_panel, tmp_path):
@@ -100,21 +100,21 @@ def test_of_a_walk_forward_the_newest_fit_is_served(ar1_panel, tmp_path):
     study = NETWORK.study.model_dump(mode="json") | {"split": {"name": "walk_forward", "windows": 2}}
     config = TrialConfig.make({"study": study, "model": {"name": "ridge"}}, "trial")
     result = run(config, ar1_panel, device="cpu")
-    request = until(ar1_panel, result.evaluation.times[-1], days=NETWORK.study.days_needed)
+    request = until(ar1_panel, result.evaluation.test.times[-1], days=NETWORK.study.days_needed)
     (found,) = loaded(tmp_path, config, result).predict(request.frame()).to_dict("records")
-    assert found["forecast"] == pytest.approx(result.evaluation.forecasts[""].point[-1], rel=1e-5)
+    assert found["forecast"] == pytest.approx(result.evaluation.test.forecasts[""].point[-1], rel=1e-5)
 
 
 def test_a_model_that_reads_the_series_is_given_it_and_has_its_quantiles(ar1_panel, tmp_path):
     result = run(READS_THE_SERIES, ar1_panel, device="cpu")
-    day = result.evaluation.times[-1]
+    day = result.evaluation.test.times[-1]
     (found,) = (
         loaded(tmp_path, READS_THE_SERIES, result).predict(until(ar1_panel, day).frame()).to_dict("records")
     )
-    stored = result.evaluation.forecasts[""]
+    stored = result.evaluation.test.forecasts[""]
     assert found["forecast"] == pytest.approx(stored.point[-1], rel=1e-9)
     quantiles = [value for name, value in found.items() if name.startswith("q")]
-    assert [name for name in found if name.startswith("q")][:2] == ["q1", "q5"]
+    assert [name for name in found if name.startswith("q")][:2] == ["q01", "q05"]
     np.testing.assert_allclose(quantiles, stored.quantiles[-1], rtol=1e-9)
 
 
@@ -125,8 +125,8 @@ def test_a_hidden_target_is_filled_as_it_was(ar1_panel, tmp_path):
     )
     result = run(config, ar1_panel, device="cpu")
     served = loaded(tmp_path, config, result)
-    day, after = result.evaluation.times[10], result.evaluation.times[11]
-    stored = result.evaluation.forecasts[""].point[10]
+    day, after = result.evaluation.test.times[10], result.evaluation.test.times[11]
+    stored = result.evaluation.test.forecasts[""].point[10]
     # The target's own bar of that day changes nothing, there or not.
     for panel in (until(ar1_panel, after, AR=day), until(ar1_panel, after)):
         (found,) = served.predict(panel.frame()).to_dict("records")

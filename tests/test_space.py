@@ -6,11 +6,13 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from farm.base.errors import UserError
 from farm.base.search_space import Choice, Float, Int, When
 from farm.plan import parse_setting
 from farm.space import Objective, make_space, parse_objective
+from farm.tuning.studies import distribution
 from tests.tuning import bowl
 
 RANGES = {
@@ -27,6 +29,12 @@ def space(settings: tuple[str, ...] = (), **ranges):
 
 
 SPACE = space()
+
+
+def test_optuna_draws_on_the_scale_of_a_range() -> None:
+    for log in (False, True):
+        assert distribution(Float(0.5, 5.0, log)) == FloatDistribution(0.5, 5.0, log=log)
+        assert distribution(Int(1, 9, log)) == IntDistribution(1, 9, log=log)
 
 
 @given(x=st.floats(-1, 1), deep=st.booleans(), depth=st.integers(1, 9), weight=st.floats(0.5, 5))

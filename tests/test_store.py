@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from farm.base.errors import UserError
-from farm.base.types import RISK_LEVELS, Forecast
+from farm.base.types import Forecast
+from farm.evaluation.scores import Evaluation, Scores
 from farm.experiment import TrialConfig
-from farm.store import FORECAST, MODEL, RECORD, Store, sealed, unsealed
+from farm.store import FORECAST, MODEL, RECORD, SCORES, Store, sealed, shares_of_warnings, unsealed
 
 
 def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
@@ -18,42 +19,61 @@ def test_gives_back_what_was_put(finished, tmp_path: Path) -> None:
     store.put("abc", config, result)
     record = store.get("abc")
     assert record is not None
-    assert record.metrics == result.evaluation.metrics
+    assert record.metrics == result.metrics
     assert TrialConfig.model_validate(record.config | {"study": config.study}) == config
     frame = record.forecast()
-    forecast = result.evaluation.forecasts[""]
+    forecast = result.evaluation.test.forecasts[""]
     np.testing.assert_array_equal(frame["predicted"], forecast.point)
-    np.testing.assert_array_equal(frame["actual"], result.evaluation.actual)
+    np.testing.assert_array_equal(frame["actual"], result.evaluation.test.actual)
     np.testing.assert_array_equal(
-        frame[[f"q{100 * level:02.0f}" for level in RISK_LEVELS]].to_numpy(), forecast.quantiles
+        frame[["q01", "q05", "q10", "q25", "q50", "q75", "q90", "q95", "q99"]].to_numpy(), forecast.quantiles
     )
-    np.testing.assert_array_equal(frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.times)
+    np.testing.assert_array_equal(
+        frame["date"].to_numpy().astype("datetime64[D]"), result.evaluation.test.times
+    )
     state = store.model_state("abc")
     assert set(state) == set(result.state)
     assert all(np.array_equal(state[name], result.state[name]) for name in state)
 
 
+def test_a_warning_says_how_many_trials_and_how_far_a_look_ahead_moves_them(finished, tmp_path: Path) -> None:
+    config, result = finished
+    store = Store(str(tmp_path)).open()
+    records = []
+    for i, moved in enumerate((0.0, 2e-4, 3.14159e-3)):
+        tags = {"sees the future": "...", "latent collapsed": "..."} if moved else {}
+        seen = {"probe/causality/targets": 0.0, "probe/causality/future": moved}
+        scores = {**result.scores, "probes": Scores(1, seen, {}, tags)}
+        store.put(f"t{i}", config, replace(result, scores=scores))
+        records.append(store.get(f"t{i}"))
+    assert shares_of_warnings(records) == {
+        "sees the future": "2/3 (moved by 0.0031)", "latent collapsed": "2/3"
+    }  # fmt: skip
+
+
 def test_holds_several_evaluations(finished, tmp_path: Path) -> None:
     config, result = finished
-    doubled = {"": result.evaluation.forecasts[""], "s1": Forecast(point=result.evaluation.actual)}
+    test = result.evaluation.test
+    doubled = replace(test, forecasts={"": test.forecasts[""], "s1": Forecast(point=test.actual)})
     store = Store(str(tmp_path)).open()
-    store.put("abc", config, replace(result, evaluation=replace(result.evaluation, forecasts=doubled)))
+    store.put("abc", config, replace(result, evaluation=Evaluation({"test": doubled})))
     record = store.get("abc")
     assert record is not None
-    np.testing.assert_array_equal(record.forecast("s1")["predicted"], result.evaluation.actual)
+    np.testing.assert_array_equal(record.forecast("s1")["predicted"], result.evaluation.test.actual)
     assert "q05" not in record.forecast("s1")
 
 
 def test_keeps_what_each_sample_is_about(finished, tmp_path: Path) -> None:
     config, result = finished
-    items = tuple(["b", "a", "c"][i % 3] for i in range(len(result.evaluation.actual)))
+    items = tuple(["b", "a", "c"][i % 3] for i in range(len(result.evaluation.test.actual)))
     store = Store(str(tmp_path)).open()
-    store.put("abc", config, replace(result, evaluation=replace(result.evaluation, items=items)))
+    block = replace(result.evaluation.test, items=items)
+    store.put("abc", config, replace(result, evaluation=Evaluation({"test": block})))
     record = store.get("abc")
     assert record is not None
     assert tuple(record.forecast()["item"]) == items
     with pytest.raises(ValueError, match="2 items"):
-        replace(result.evaluation, items=("a", "b"))
+        replace(block, items=("a", "b"))
 
 
 @pytest.mark.parametrize("name", [FORECAST, MODEL, RECORD])
@@ -82,7 +102,7 @@ def test_leaves_nothing_beside_its_files(finished, tmp_path: Path) -> None:
     store.put("abc", *finished)
     store.put("abc", *finished)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["format", *sorted(f"trials/abc/{name}" for name in (FORECAST, MODEL, RECORD))]
+    assert files == ["format", *sorted(f"trials/abc/{name}" for name in (FORECAST, MODEL, RECORD, SCORES))]
 
 
 def test_an_unusable_root_is_refused_in_one_line(tmp_path: Path) -> None:

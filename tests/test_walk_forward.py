@@ -43,26 +43,26 @@ def test_each_window_is_a_fit_by_itself_to_the_bit(network, ar1_panel) -> None:
             forecast = alone.predict(test.take(slice(*np.searchsorted(test.refit, [k, k + 1]))))
         points.append(forecast.point)
         quantiles.append(forecast.quantiles)
-    found = result.evaluation.forecasts[""]
+    found = result.evaluation.test.forecasts[""]
     np.testing.assert_array_equal(found.point, np.concatenate(points))
     np.testing.assert_array_equal(found.quantiles, np.concatenate(quantiles))
     assert found.levels == RISK_LEVELS
     assert found.density is not None
-    assert len(found.density.location) == len(found.point) == len(result.evaluation.times)
+    assert len(found.density.location) == len(found.point) == len(result.evaluation.test.times)
 
 
 def test_scores_are_of_all_test_days_together(network) -> None:
     _, result = network
-    evaluation = result.evaluation
-    error = evaluation.forecasts[""].point - evaluation.actual
-    assert evaluation.metrics["test/rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-12)
-    assert evaluation.metrics["cost/epochs"] == 6
+    test, metrics = result.evaluation.test, result.metrics
+    error = test.forecasts[""].point - test.actual
+    assert metrics["test/rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-12)
+    assert metrics["cost/epochs"] == 6
     assert [(e.epoch, e.phase) for e in result.history.epochs] == [
         (1, "window 1"), (2, "window 1"), (3, "window 2"), (4, "window 2"), (5, "window 3"), (6, "window 3")
     ]  # fmt: skip
     assert result.history.best_epoch in (5, 6)
-    assert evaluation.metrics["probe/causality/future"] == 0
-    assert evaluation.metrics["probe/causality/targets"] == 0
+    assert metrics["probe/causality/future"] == 0
+    assert metrics["probe/causality/targets"] == 0
 
 
 def test_the_stored_state_gives_the_forecasts_back(network, ar1_panel) -> None:
@@ -71,7 +71,7 @@ def test_the_stored_state_gives_the_forecasts_back(network, ar1_panel) -> None:
     again = Refitted([config.model.build(refit.inputs) for refit in data.refits])
     again.load_state({k[6:]: v for k, v in result.state.items() if k.startswith("model.")})
     np.testing.assert_array_equal(
-        again.predict(data.open_test()).point, result.evaluation.forecasts[""].point
+        again.predict(data.open_test()).point, result.evaluation.test.forecasts[""].point
     )
     assert {"inputs.0.mean", "inputs.2.scale", "inputs.mean"} <= set(result.state)
     with pytest.raises(ValueError, match="say which fit"):
@@ -85,7 +85,7 @@ def test_a_baseline_learns_more_with_each_window(ar1_panel) -> None:
     assert len(weights) >= 3
     assert not np.array_equal(weights[0], weights[-1])
     # The world's law is that tomorrow is 0.9 of today.
-    assert result.evaluation.metrics["test/rmse"] < 1.1 * 0.01
+    assert result.metrics["test/rmse"] < 1.1 * 0.01
 
 
 def test_a_calibrator_is_refused_and_too_short_a_panel_is_one_line(ar1_panel) -> None:

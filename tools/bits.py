@@ -263,7 +263,7 @@ def _run_group(number: int) -> dict[str, dict[str, Any]]:
     found = {}
     for signature, config, source in _GROUPS[number]:
         try:
-            found[signature] = dict(_arrays(_result(config, source, stages).evaluation))
+            found[signature] = dict(_arrays(_result(config, source, stages)))
         except Exception as error:  # noqa: BLE001  (a trial that fails must go on failing in the same way)
             found[signature] = {"error": np.array(f"{type(error).__name__}: {error}"[:300])}
     return found
@@ -287,14 +287,15 @@ def _result(config: Any, source: Any, known: dict[str, Any]) -> Any:
         after = known[name]
 
 
-def _arrays(evaluation: Any) -> Iterator[tuple[str, Any]]:
+def _arrays(result: Any) -> Iterator[tuple[str, Any]]:
     """Lay out an evaluation: ``item/block/evaluation/what`` of forecasts, and ``scores`` by name."""
     import numpy as np
 
-    scores = {name: v for name, v in evaluation.metrics.items() if not name.startswith(NOT_COMPARED)}
+    evaluation = result.evaluation.test
+    scores = {name: v for name, v in result.metrics.items() if not name.startswith(NOT_COMPARED)}
     for name, value in scores.items():
         yield f"scores/{name}", np.float64(value)
-    yield "warnings", np.array(json.dumps(evaluation.tags, sort_keys=True))
+    yield "warnings", np.array(json.dumps(result.tags, sort_keys=True))
     items = np.array(evaluation.items or [""] * len(evaluation.actual))
     for item in dict.fromkeys(items.tolist()):
         mine = items == item

@@ -23,6 +23,8 @@ class Model(ABC):
     for a network); `predict` on any block; `state` into the store and `load_state` back.
     """
 
+    reads_windows: ClassVar[bool] = True  # False of one that reads the target's own series alone
+
     @abstractmethod
     def predict(self, windows: Windows) -> Forecast:
         """Forecast the target of each sample from what was known before it.

@@ -18,7 +18,7 @@ _LIBRARIES = ("torch", "numpy", "scikit-learn")
 UNKNOWN = "unknown"
 # How a store, a search's journal, a checkpoint and the runs in MLflow are written. Raised with every change
 # after which what an older version wrote would be misread, or counted beside what it does not compare with.
-FORMAT = "2"
+FORMAT = "3"
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,13 @@ Dates = npt.NDArray[np.datetime64]
 
 # Of a forecast that is to say the tails: the ends of Value-at-Risk at 1 and 5 %, and the quarters.
 RISK_LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+
+
+def quantile_name(level: float) -> str:
+    """Return the name of a quantile in tables and files: ``q05``, ``q02.5``; no two levels share one."""
+    whole, _, rest = f"{100 * Decimal(repr(float(level))):f}".partition(".")
+    rest = rest.rstrip("0")
+    return f"q{whole:0>2}" + (f".{rest}" if rest else "")
 
 
 @dataclass(frozen=True)

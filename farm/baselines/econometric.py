@@ -47,6 +47,8 @@ class ArGarch(Estimator):
 
     _error_quantiles: Floats
 
+    reads_windows = False
+
     def __init__(self, dist: Errors, asymmetric: bool, levels: tuple[float, ...]) -> None:
         self._dist = dist
         self._filter = ArGarchFilter("normal" if dist == "empirical" else dist, asymmetric)

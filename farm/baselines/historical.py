@@ -29,6 +29,8 @@ class HistoricalSimulation(Estimator):
 
     LEAST = 20
 
+    reads_windows = False
+
     def __init__(self, days: int, levels: tuple[float, ...]) -> None:
         self._days = days
         self._levels = levels

@@ -21,6 +21,8 @@ class Naive(Estimator):
         Gives the point forecasts, (B,) float64, of B samples.
     """
 
+    reads_windows = False
+
     def __init__(self, rule: Callable[[Windows], Floats]) -> None:
         self._rule = rule
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from farm.base.surfaces import Past, SurfaceInputs, SurfaceWindows
@@ -85,11 +87,19 @@ def _inputs(surfaces: Surfaces, context: int, train: slice) -> SurfaceInputs:
 def cell_names(inputs: SurfaceInputs) -> tuple[str, ...]:
     """Name the cells, maturity by maturity, such as ``"1y 0.85"`` or ``"3m 0.25d"`` on a delta grid."""
     if inputs.log_moneyness is not None:
-        strikes = [f"{strike:.4g}" for strike in np.exp(inputs.log_moneyness)]
+        values, unit = np.exp(inputs.log_moneyness).tolist(), ""
     else:
         assert inputs.delta is not None  # a grid is one or the other
-        strikes = [f"{delta:.4g}d" for delta in inputs.delta]
-    return tuple(f"{_duration(years)} {strike}" for years in inputs.maturities for strike in strikes)
+        values, unit = np.asarray(inputs.delta).tolist(), "d"
+    strikes = _told_apart([f"{value:.4g}{unit}" for value in values], values, unit)
+    years = np.asarray(inputs.maturities).tolist()
+    maturities = _told_apart(list(map(_duration, years)), years, "y")
+    return tuple(f"{maturity} {strike}" for maturity in maturities for strike in strikes)
+
+
+def _told_apart(short: Sequence[str], values: Sequence[float], unit: str) -> list[str]:
+    """Return short names where no two are alike, and those with every digit where some are."""
+    return list(short) if len(set(short)) == len(short) else [f"{float(value)!r}{unit}" for value in values]
 
 
 def _duration(years: float) -> str:

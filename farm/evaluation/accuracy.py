@@ -8,19 +8,19 @@ from farm.base.types import Floats, Forecast
 from farm.evaluation.metric import metric
 
 
-@metric("test", direction="min", optimum=0.0, unit="target", needs="point")
+@metric("test", direction="min", optimum=0.0, unit="target", reads="point")
 def rmse(forecast: Forecast, truth: Floats) -> float:
     """Root mean squared error, in the unit of the target."""
     return float(np.sqrt(np.mean((forecast.point - truth) ** 2)))
 
 
-@metric("test", direction="min", optimum=0.0, unit="target", needs="point")
+@metric("test", direction="min", optimum=0.0, unit="target", reads="point")
 def mae(forecast: Forecast, truth: Floats) -> float:
     """Mean absolute error, in the unit of the target."""
     return float(np.mean(np.abs(forecast.point - truth)))
 
 
-@metric("test", direction="max", optimum=1.0, unit="share", needs="point")
+@metric("test", direction="max", optimum=1.0, unit="share", reads="point", undefined="every truth is zero")
 def direction_accuracy(forecast: Forecast, truth: Floats) -> float:
     """Share of moves whose sign was called.
 
@@ -41,7 +41,7 @@ def direction_accuracy(forecast: Forecast, truth: Floats) -> float:
     return float(np.mean((np.sign(forecast.point[moved]) * np.sign(truth[moved]) + 1) / 2))
 
 
-@metric("test", direction="max", optimum=1.0, unit="1", needs="point")
+@metric("test", direction="max", optimum=1.0, unit="1", reads="point", undefined="the truth is constant")
 def r2(forecast: Forecast, truth: Floats) -> float:
     """Coefficient of determination: 1 - squared error / squared error of the mean of the truth.
 

@@ -3,8 +3,10 @@
 A forecast that comes with a density is scored by that. Any other stands for the distribution that its
 quantiles imply: as for the continuous ranked probability score (`farm.evaluation.intervals.crps`), the
 quantile function is linear in the normal score between two levels and beyond the outer two, which
-makes the density piecewise normal, with normal tails. The two kinds of score are in the same unit, but
-a model with heavy tails of its own is judged by them, and one of quantiles by tails that it never stated.
+makes the density piecewise normal, with normal tails. A model with heavy tails of its own is judged by
+them, and one of quantiles by tails that it never stated: the true Student-t law with 3 degrees of freedom
+loses 0.02 by nine of its quantiles and 0.19 by three. So a log score is named after its kind
+(`log_score_name`) and compared within it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,23 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from farm.base.types import Floats, Forecast
+from farm.evaluation.metric import metric
 
 
+def log_score_name(forecast: Forecast) -> str:
+    """Return the name of a log score: ``log_score``, or ``log_score_9_quantiles`` of what these imply."""
+    return "log_score" if forecast.density is not None else f"log_score_{len(forecast.levels)}_quantiles"
+
+
+@metric(
+    "interval",
+    direction="max",
+    optimum=math.inf,
+    unit="1",
+    reads="quantiles",
+    undefined="a truth lies where the quantiles leave no density",
+    named=log_score_name,
+)
 def log_score(forecast: Forecast, truth: Floats) -> float:
     """Give the mean logarithm of the forecast density at the truth (Good 1952, JRSS B 14(1)).
 

@@ -64,7 +64,7 @@ def interval_of(forecast: Forecast) -> tuple[Floats, Floats, float]:
     return quantiles[:, low], quantiles[:, high], nominal_violations(forecast.levels)
 
 
-@metric("interval", direction="none", optimum=nominal_violations, unit="share", needs="quantiles")
+@metric("interval", direction="none", optimum=nominal_violations, unit="share", reads="quantiles")
 def violations(forecast: Forecast, truth: Floats) -> float:
     """Share of truths outside the interval.
 
@@ -76,14 +76,14 @@ def violations(forecast: Forecast, truth: Floats) -> float:
     return float(np.mean((truth < low) | (truth > high)))
 
 
-@metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
+@metric("interval", direction="min", optimum=0.0, unit="target", reads="quantiles")
 def width(forecast: Forecast, truth: Floats) -> float:
     """Mean width of the interval; narrow is better only as long as the violations are nominal."""
     low, high, _ = interval_of(forecast)
     return float(np.mean(high - low))
 
 
-@metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
+@metric("interval", direction="min", optimum=0.0, unit="target", reads="quantiles")
 def pinball(forecast: Forecast, truth: Floats) -> float:
     """Pinball (quantile) loss, mean over levels and samples.
 
@@ -95,7 +95,7 @@ def pinball(forecast: Forecast, truth: Floats) -> float:
     return float(np.mean(np.maximum(level * error, (level - 1) * error)))
 
 
-@metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
+@metric("interval", direction="min", optimum=0.0, unit="target", reads="quantiles")
 def winkler(forecast: Forecast, truth: Floats) -> float:
     """Mean Winkler (interval) score: the width plus 2 / a times the miss, a the nominal violations.
 
@@ -115,7 +115,7 @@ def winkler(forecast: Forecast, truth: Floats) -> float:
     return float(np.mean(interval_score(truth, low, high, nominal)))
 
 
-@metric("interval", direction="min", optimum=0.0, unit="target", needs="quantiles")
+@metric("interval", direction="min", optimum=0.0, unit="target", reads="quantiles")
 def crps(forecast: Forecast, truth: Floats) -> float:
     """Mean continuous ranked probability score of the distribution that the quantiles stand for.
 

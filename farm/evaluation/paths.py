@@ -10,7 +10,7 @@ Shape letters: S samples, T days ahead, W maturities, M strikes, G = W * M cells
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,11 +18,13 @@ import numpy as np
 from farm.base.surfaces import Paths, SurfaceInputs
 from farm.base.types import Dates, Floats, Forecast, Ints
 from farm.evaluation.arbitrage import static_arbitrage
-from farm.evaluation.cointegration import Mask, Preservation, correlation_distance, preservation
-from farm.evaluation.metric import evaluate, metric_name
+from farm.evaluation.cointegration import Preservation, correlation_distance, preservation
+from farm.evaluation.metric import measure, metric_name
+from farm.evaluation.scores import UNSCORED, Block, Evaluation, Mask
 
 LEVELS = (0.05, 0.5, 0.95)
-HORIZONS = (1, 7, 14, 30, 60, 90, 126, 180, 252)  # the plan's, half a year and a year
+LEADS = (1, 5, 21, 63, 126, 252)  # trading days ahead: a day, week, month, quarter, half a year, a year
+CHUNK = 1_000_000  # sampled numbers that are sorted together
 ENERGY_SAMPLES = 50  # the score takes their square, and its estimate does not depend on their number
 ARBITRAGE_SAMPLES = 20
 COINTEGRATION_SAMPLES = 3  # a test takes some 3 ms a cell and year
@@ -38,8 +40,10 @@ class Stretch:
         Row of the first of them in the record.
     dates
         (T,).
+    known
+        The last day before them.
     last
-        The last known surface, (W, M).
+        The surface of that day, (W, M).
     truth
         (T, W, M).
     paths
@@ -48,6 +52,7 @@ class Stretch:
 
     row: int
     dates: Dates
+    known: np.datetime64
     last: Floats
     truth: Floats
     paths: Paths
@@ -64,7 +69,7 @@ class Stretch:
 
     def cut(self, days: int) -> Stretch:
         """Keep the first days."""
-        return Stretch(self.row, self.dates[:days], self.last, self.truth[:days], self.paths)
+        return replace(self, dates=self.dates[:days], truth=self.truth[:days])
 
 
 @dataclass(frozen=True)
@@ -77,22 +82,31 @@ class FlatPaths:
         Mean and quantiles over the samples, B.
     truth
         Changes that came, (B,).
+    crps
+        Of each entry by its samples, (B,).
+    noise
+        Variance that the point forecast has as the mean of no more than S samples, (B,).
     dates, row, lead, cell
         Of each entry: its day, that day's row in the record, days since the last known one (from 1) and
         the number of its cell, (B,) each.
+    starts
+        The last known day of each entry, (B,).
     """
 
     forecast: Forecast
     truth: Floats
+    crps: Floats
+    noise: Floats
     dates: Dates
     row: Ints
     lead: Ints
     cell: Ints
+    starts: Dates
 
 
 def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
     """Make one forecast of stretches; quantiles are those of the samples at `LEVELS`."""
-    point, quantiles, truth, dates, row, lead = [], [], [], [], [], []
+    point, quantiles, truth, crps, noise, dates, row, lead, starts = [], [], [], [], [], [], [], [], []
     cells = stretches[0].last.size
     for stretch in stretches:
         samples, days = stretch.samples, len(stretch.truth)
@@ -100,77 +114,149 @@ def flatten(stretches: Sequence[Stretch]) -> FlatPaths:
         sorted_out = np.quantile(samples, LEVELS, axis=0) - stretch.last
         quantiles.append(np.moveaxis(sorted_out, 0, -1).reshape(-1, len(LEVELS)))
         truth.append((stretch.truth - stretch.last).ravel())
+        crps.append(fair_crps(samples, stretch.truth).ravel())
+        noise.append((samples.var(axis=0, ddof=1, dtype=np.float64) / len(samples)).ravel())
         dates.append(np.repeat(stretch.dates, cells))
         row.append(np.repeat(np.arange(stretch.row, stretch.row + days), cells))
         lead.append(np.repeat(np.arange(1, days + 1), cells))
+        starts.append(np.repeat(stretch.known, days * cells))
     every = np.concatenate(row)
     return FlatPaths(
         Forecast(np.concatenate(point), np.concatenate(quantiles).astype(np.float64), LEVELS),
         np.concatenate(truth),
+        np.concatenate(crps),
+        np.concatenate(noise),
         np.concatenate(dates),
         every,
         np.concatenate(lead),
         np.tile(np.arange(cells), len(every) // cells),
+        np.concatenate(starts),
     )
 
 
-def path_scores(
-    flat: FlatPaths,
-    cells: Sequence[str],
-    offset: int,
-    regimes: Mapping[str, Mask],
-    part: str = "",
-    block: str = "test",
-) -> dict[str, float]:
-    """Score paths as a whole, by pass, by horizon, by cell and by regime.
+def fair_crps(samples: Floats, truth: Floats) -> Floats:
+    """Compute the continuous ranked probability score of each number from samples of it.
+
+    The fair estimator, whose mean is the score of the law that the samples are drawn from, whatever their
+    number (Ferro 2014, Quarterly Journal of the Royal Meteorological Society 140, 1917-1923):
+    ``mean |x_i - y| - sum_ij |x_i - x_j| / (2 S (S - 1))``, the second sum by the ranks of the samples.
+
+    Parameters
+    ----------
+    samples
+        (S, T, ...), at least two of each.
+    truth
+        (T, ...).
+
+    Returns
+    -------
+    Floats
+        (T, ...).
+    """
+    count = len(samples)
+    weights = (2 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
+    score = np.empty(truth.shape)
+    step = max(1, CHUNK // max(samples[:, :1].size, 1))
+    for first in range(0, len(truth), step):
+        some = slice(first, first + step)
+        ranked = np.sort(samples[:, some].astype(np.float64), axis=0)
+        near = np.abs(ranked - truth[some]).mean(axis=0)
+        score[some] = near - np.tensordot(weights, ranked, axes=(0, 0))
+    return score
+
+
+def path_subsets(flat: FlatPaths, offset: int, regimes: Mapping[str, Mask]) -> dict[str, Mask]:
+    """Mark the entries of each pass and of each regime, (B,) bool.
 
     Parameters
     ----------
     flat
         See `flatten`.
-    cells
-        Names of the cells.
     offset
-        Days of a pass: pass 1 are the days 1 to `offset` ahead. A path that knows no passes is cut
+        Days of a pass: ``pass1`` are the days 1 to `offset` ahead. A path that knows no passes is cut
         alike.
     regimes
         Days of the record, (N,) bool, by name, such as ``crisis``.
-    part, block
-        See `farm.evaluation.metric.evaluate`.
+    """
+    number = (flat.lead - 1) // offset + 1
+    passes = {f"pass{place}": number == place for place in range(1, int(number.max()) + 1)}
+    return passes | {name: days[flat.row] for name, days in regimes.items()}
+
+
+def path_block(
+    flats: Mapping[str, FlatPaths], cells: Sequence[str] = (), subsets: Mapping[str, Mask] | None = None
+) -> Block:
+    """Lay flat paths of the same days out as a block.
+
+    Parameters
+    ----------
+    flats
+        By the name of the part; see `flatten`.
+    cells
+        Names of the cells; without them the samples have no items.
+    subsets
+        See `path_subsets`.
+    """
+    flat = next(iter(flats.values()))
+    return Block(
+        flat.dates,
+        flat.truth,
+        {part: one.forecast for part, one in flats.items()},
+        tuple(cells[cell] for cell in flat.cell) if cells else (),
+        flat.starts,
+        flat.lead,
+        dict(subsets or {}),
+        sampled={
+            "crps": {part: one.crps for part, one in flats.items()},
+            "noise": {part: one.noise for part, one in flats.items()},
+        },
+    )
+
+
+@measure("evaluation", study="surface")
+def paths(evaluation: Evaluation) -> dict[str, float]:
+    """Compute errors by horizon and by cell, and how much the third pass is worse than the first.
 
     Returns
     -------
     dict
-        ``{block}/rmse`` and every other metric; the same as ``{block}/pass1/...`` and
-        ``{block}/crisis/...``; ``{block}/degradation``, RMSE of pass 3 over that of pass 1;
-        ``{block}/horizon/30/rmse`` of the first 30 days and ``{block}/grid/1y 1/rmse``.
+        Of each part and block ``{block}/lead/21/rmse``, of the 21st day ahead alone, and where the samples
+        have cells ``{block}/grid/1y 1/rmse``; ``{block}/monte_carlo_rmse``, what the RMSE has from the number
+        of samples: infinitely many would have the root of the difference of both squares;
+        ``{block}/degradation``, RMSE of pass 3 over that of pass 1; of half a year on validation days
+        ``val/six-month/degradation``, of pass 2 over pass 1.
     """
-
-    def named(below: str) -> str:
-        return "/".join(filter(None, (part, below)))
-
-    def score(below: str, keep: Mask | None = None) -> dict[str, float]:
-        return evaluate(flat.forecast, flat.truth, block, named(below), keep)
+    scores: dict[str, float] = {}
 
     def rmse(keep: Mask) -> float:
         return float(np.sqrt(squared[keep].mean()))
 
-    squared = (flat.forecast.point - flat.truth) ** 2
-    scores = score("")
-    number = (flat.lead - 1) // offset + 1
-    for pass_number in range(1, int(number.max()) + 1):
-        scores |= score(f"pass{pass_number}", number == pass_number)
-    if number.max() >= 3:
-        scores[metric_name(block, part, "degradation")] = rmse(number == 3) / rmse(number == 1)
-    for name, days in regimes.items():
-        keep = days[flat.row]
-        if keep.any():
-            scores |= score(name, keep)
-    for horizon in HORIZONS:
-        if horizon <= flat.lead.max():
-            scores[metric_name(block, named(f"horizon/{horizon}"), "rmse")] = rmse(flat.lead <= horizon)
-    for cell, name in enumerate(cells):
-        scores[metric_name(block, named(f"grid/{name}"), "rmse")] = rmse(flat.cell == cell)
+    for key, block in evaluation.blocks.items():
+        name, _, beside = key.partition("/")
+        if block.leads is None or name == UNSCORED:
+            continue
+        cells = np.array(block.items)
+        for part, forecast in block.forecasts.items():
+            if part in block.calibrated:
+                continue
+            middle = "/".join(filter(None, (beside, part)))
+            stem = f"{name}/{middle}" if middle else name
+            squared = (forecast.point - block.actual) ** 2
+            for lead in LEADS:
+                if lead <= block.leads.max():
+                    scores[f"{stem}/lead/{lead}/rmse"] = rmse(block.leads == lead)
+            noise = block.sampled["noise"][part]
+            scores[f"{stem}/monte_carlo_rmse"] = float(np.sqrt(noise.mean(dtype=np.float64)))
+            for cell in dict.fromkeys(block.items):
+                scores[f"{stem}/grid/{cell}/rmse"] = rmse(cells == cell)
+            passes = [block.subsets.get(f"pass{number}") for number in (1, 2, 3)]
+            later = passes[1] if beside == "six-month" else passes[2]
+            if (
+                passes[0] is not None
+                and later is not None
+                and "pass1" in block.subsets_of.get(part, ("pass1",))
+            ):
+                scores[f"{stem}/degradation"] = rmse(later) / rmse(passes[0])
     return scores
 
 

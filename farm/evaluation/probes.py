@@ -17,9 +17,11 @@ from farm.base.model import Model
 from farm.base.surfaces import Paths, SurfaceWindows
 from farm.base.types import Floats, Forecast, Windows
 from farm.evaluation.metric import metric_name
+from farm.evaluation.scores import Measured
 
 Cells = npt.NDArray[np.bool_]
 IGNORED = 0.1  # of the reliance on the target's own past
+ROUNDING = 1e-6  # of the size of a forecast: what moves it by less is arithmetic in single precision
 
 
 def asset_groups(features: tuple[str, ...], lookback: int, target: str) -> dict[str, Cells]:
@@ -138,6 +140,9 @@ def ignores_peers(scores: Mapping[str, float], part: str = "") -> str:
 
 class Causality(NamedTuple):
     """How far forecasts change when what they may not see is replaced; 0 for an honest model.
+
+    A change below `ROUNDING` of the forecasts' root mean square is 0: other windows in a batch may change
+    the last bits of a sum.
 
     Parameters
     ----------
@@ -272,9 +277,9 @@ def path_causality(
     later = replace(past, surface=surface, extra=extra, vectors=vectors)
     changed = replace(windows, past=later, series=series, x=x)
     one, other = generate(windows, row), generate(changed, row)
-    future = float(np.abs(one.samples - other.samples).max())
+    future = _moved(one.samples, other.samples)
     if one.returns is not None and other.returns is not None:
-        future = max(future, float(np.abs(one.returns - other.returns).max()))
+        future = max(future, _moved(one.returns, other.returns))
     before = model.predict(windows)
     future = max(future, _apart(before, model.predict(changed), middle + 1))
     noisy = (windows.y * np.exp(rng.normal(0, 0.5, windows.y.shape))).astype(windows.y.dtype)
@@ -333,7 +338,7 @@ def _correlation(one: Floats, other: Floats) -> float:
 
 def probe(
     model: Model, windows: Windows, forecast: Forecast, groups: Mapping[str, Cells], limit: float
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> Measured:
     """Look behind the forecasts of a test block: causality, reliance, and results too good to be true.
 
     Parameters
@@ -351,34 +356,39 @@ def probe(
 
     Returns
     -------
-    metrics : dict
+    Measured
         ``probe/causality/targets`` and ``probe/causality/future`` (see `Causality`), and those of
-        `reliance`, none for a single sample.
-    tags : dict
-        Warnings: ``sees the future`` and ``too good to be true``.
+        `reliance`, none for a single sample. Warnings: ``sees the future`` and ``too good to be true``.
     """
     last = {name: windows.x[:, -1, f] for f, name in enumerate(windows.features)}
-    metrics, tags = told(forecast, windows.truth, causality(model, windows), limit, last)
-    return metrics | (reliance(model, windows, groups) if len(windows) > 1 else {}), tags
+    found = warned(forecast, windows.truth, causality(model, windows), limit, last)
+    more = reliance(model, windows, groups) if len(windows) > 1 else {}
+    return Measured({**found.values, **more}, found.warnings)
 
 
-def told(
+def warned(
     forecast: Forecast, truth: Floats, seen: Causality, limit: float, inputs: Mapping[str, Floats]
-) -> tuple[dict[str, float], dict[str, str]]:
+) -> Measured:
     """Name what `causality` and `too_good` found; arguments as there, result as of `probe`."""
     metrics = {"probe/causality/targets": seen.targets, "probe/causality/future": seen.future}
     tags = {"too good to be true": too_good(forecast, truth, seen, limit, inputs)}
     changed = [f"{what} move it by {by:.2g}" for what, by in seen._asdict().items() if by > 0]
     tags["sees the future"] = ", ".join(changed)
-    return metrics, {name: reason for name, reason in tags.items() if reason}
+    return Measured(metrics, {name: reason for name, reason in tags.items() if reason})
 
 
 def _apart(one: Forecast, other: Forecast, count: int) -> float:
-    """Give the largest difference between the first forecasts of two blocks."""
-    gap = np.abs(one.point[:count] - other.point[:count]).max()
+    """Return the largest difference between the first forecasts of two blocks."""
+    gap = _moved(one.point[:count], other.point[:count])
     if one.quantiles is not None and other.quantiles is not None:
-        gap = max(gap, np.abs(one.quantiles[:count] - other.quantiles[:count]).max())
-    return float(gap)
+        gap = max(gap, _moved(one.quantiles[:count], other.quantiles[:count]))
+    return gap
+
+
+def _moved(before: Floats, after: Floats) -> float:
+    """Return the largest change of numbers, or 0 where it is rounding."""
+    gap = float(np.abs(before - after).max())
+    return gap if gap > ROUNDING * _rms(before.astype(np.float64)) else 0.0
 
 
 def _rms(values: npt.NDArray[np.floating]) -> float:

@@ -19,8 +19,8 @@ class DieboldMariano(NamedTuple):
     Parameters
     ----------
     statistic
-        Negative where the first forecast loses less; Student t with n - 1 degrees of freedom if
-        the two are equally good.
+        Negative where the first forecast loses less; Student t if the two are equally good, with
+        n - 1 degrees of freedom where lags were given and as many as cosines elsewhere.
     p_value
         Two-sided.
     mean_difference
@@ -55,6 +55,49 @@ def default_lags(n: int, horizon: int = 1) -> int:
     return min(max(horizon - 1, int(4 * math.pow(n / 100, 2 / 9))), max(n - 1, 0))
 
 
+def cosines(n: int, stretches: int | None = None) -> int:
+    """Choose how many cosines the long-run variance of n values is read off.
+
+    Parameters
+    ----------
+    n
+        Number of values.
+    stretches
+        Of days that forecasts do not share, where these reach over several.
+
+    Returns
+    -------
+    int
+        ``0.4 n^(2/3)`` (Lazarus, Lewis, Stock & Watson 2018, JBES 36, 541-559), 21 of 390 days: waves of 37
+        days and longer. At most half the stretches, so that no wave is shorter than four forecasts that
+        overlap; at least 2.
+    """
+    wanted = int(0.4 * n ** (2 / 3) + 1e-9)  # of 1,000 it is 40
+    return max(2, wanted if stretches is None else min(wanted, stretches // 2))
+
+
+def cosine_variance(values: Floats, count: int) -> Floats:
+    """Estimate the long-run variance from the longest waves, all with one weight.
+
+    Parameters
+    ----------
+    values
+        Series, (n,) or (n, K), without NaN.
+    count
+        Number of cosines, B.
+
+    Returns
+    -------
+    Floats
+        () or (K,). A mean over the root of its variance has nearly Student's t with B degrees of freedom,
+        whatever the memory of the series up to waves of n / B (Mueller 2004, Journal of Econometrics 122).
+    """
+    n = len(values)
+    waves = np.cos(np.pi * np.arange(1, count + 1)[:, None] * (np.arange(n) + 0.5) / n) * math.sqrt(2 / n)
+    variance: Floats = np.square(np.tensordot(waves, values, axes=(1, 0))).mean(axis=0)
+    return variance
+
+
 def long_run_variance(values: Floats, lags: int) -> float:
     """Estimate the long-run variance with Bartlett weights.
 
@@ -77,24 +120,27 @@ def long_run_variance(values: Floats, lags: int) -> float:
 
 
 def diebold_mariano(
-    loss_a: Floats, loss_b: Floats, *, horizon: int = 1, lags: int | None = None
+    loss_a: Floats, loss_b: Floats, *, stretches: int | None = None, horizon: int = 1, lags: int | None = None
 ) -> DieboldMariano:
     """Test whether two forecasts are equally good.
 
-    The mean loss difference over its HAC standard error (Diebold & Mariano 1995, JBES 13,
-    253-263), with the small-sample factor and the Student t of Harvey, Leybourne & Newbold 1997,
-    International Journal of Forecasting 13, 281-291, eq. 8-9. The variance has Bartlett weights,
-    where the papers truncate: it is never negative.
+    The mean loss difference over its standard error (Diebold & Mariano 1995, JBES 13, 253-263) from the
+    longest waves of the series (`cosine_variance`), with Student's t: the autocovariances of a few lags
+    miss the memory of persistent forecasts, and the best of 20 of them is then "better" in 12 % of worlds.
+    With `lags` the variance has these and Bartlett weights, with the small-sample factor and the Student t of
+    Harvey, Leybourne & Newbold 1997, International Journal of Forecasting 13, 281-291, eq. 8-9.
 
     Parameters
     ----------
     loss_a, loss_b
         Losses of the two forecasts on the same days in time order, each (n,). A day on which
         either is NaN is dropped, and its neighbours move together.
+    stretches
+        See `cosines`.
     horizon
-        Steps ahead of the forecasts.
+        Steps ahead of the forecasts, for the small-sample factor.
     lags
-        Autocovariances in the variance; `default_lags` if None.
+        Autocovariances in the variance; None for cosines.
 
     Returns
     -------
@@ -118,8 +164,7 @@ def diebold_mariano(
     n = len(a)
     if n < 2 * horizon:
         return DieboldMariano(math.nan, math.nan, float(np.mean(a - b)) if n else math.nan, n)
-    lags = default_lags(n, horizon) if lags is None else lags
-    if not 0 <= lags < n:
+    if lags is not None and not 0 <= lags < n:
         raise ValueError(f"{lags} lags on {n} days, expected 0 to {n - 1}")
     difference = a - b
     mean = float(difference.mean())
@@ -129,6 +174,10 @@ def diebold_mariano(
         if abs(mean) <= rounding:
             return DieboldMariano(0.0, 1.0, mean, n)
         return DieboldMariano(math.copysign(math.inf, mean), 0.0, mean, n)
+    if lags is None:
+        count = cosines(n, stretches)
+        statistic = mean / math.sqrt(float(cosine_variance(difference - mean, count)) / n)
+        return DieboldMariano(statistic, float(2 * stdtr(count, -abs(statistic))), mean, n)
     correction = (n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n
     statistic = mean / math.sqrt(long_run_variance(difference, lags) / n) * math.sqrt(correction)
     return DieboldMariano(statistic, float(2 * stdtr(n - 1, -abs(statistic))), mean, n)

@@ -96,6 +96,8 @@ class Pretrained(Estimator):
         Which weights.
     """
 
+    reads_windows = False
+
     def __init__(self, config: PretrainedConfig) -> None:
         self.config = config
 

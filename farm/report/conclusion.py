@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from farm.base.errors import UserError
 from farm.evaluation.verdict import replicate_scores, verdict
 from farm.plan import Plan, Trial
 from farm.report.distributions import Distributions, distributions
@@ -39,7 +38,8 @@ class Conclusion:
     files
         What was written.
     judged
-        How many variants its p-values account for: the rows, and what a search has tried beside.
+        How many variants its p-values account for: the rows, and what a search and earlier runs of the sweep
+        have tried beside.
     scores, predictions, curves
         What it rests on; see `farm.report.figures.figures`.
     walk_forward
@@ -75,19 +75,13 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     Raises
     ------
     UserError
-        If a baseline that skill is measured against finished on no ticker, or the files cannot be
-        written.
+        If the files cannot be written.
     """
     done = tuple(trial for trial in plan.trials if trial.signature in records)
     references = plan.sweep.references
-    lacking = [name for name in references if name not in {trial.row for trial in done}]
-    if lacking:
-        raise UserError(
-            f"baseline {lacking[0]!r} failed on every ticker, so there is nothing to compare with:"
-            " see the reasons above"
-        )
     predictions, curves = _frames(done, records)
-    scores = replicate_scores(predictions, references)
+    finished = tuple(name for name in plan.rows("baseline") if name in set(predictions["model"]))
+    scores = replicate_scores(predictions, finished)
     settled = frozenset(trial.row for trial in plan.trials if not trial.config.model.trained)
     variants, tried = plan.rows("variant"), _tried(plan, records)
     table = verdict(
@@ -119,7 +113,7 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
 
     pictures: list[Group] = [drawn, of_study]
     more: dict[str, pd.DataFrame] = {}
-    if study == "forecast" and (found := _distributions(plan, keyed)):
+    if study == "forecast" and (found := _distributions(plan, keyed, records)):
         more, sentence = {"distributions": found.table}, f"{sentence} {found.sentence}"
         pictures.append(found.figures)
     walked = None
@@ -134,7 +128,7 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
 
         pictures.append(of_windows)
     metrics = pd.DataFrame([key | record.metrics for key, record in keyed])
-    files = write_results(out, table, scores, predictions, evaluations, metrics, more)
+    files = write_results(out, table, scores, predictions, evaluations, metrics, more, other_forecasts(keyed))
     judged = len({trial.row for trial in done if trial.role == "variant"}) + len(tried)
     return Conclusion(
         done,
@@ -150,20 +144,32 @@ def conclude(plan: Plan, records: Mapping[str, Record], out: Path) -> Conclusion
     )
 
 
-def _distributions(plan: Plan, keyed: Trials) -> Distributions | None:
+def _distributions(plan: Plan, keyed: Trials, records: Mapping[str, Record]) -> Distributions | None:
     seeds = len({trial.config.seed for trial in plan.trials})
-    return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds)
+    tried = [(_key(trial), records[trial.signature]) for trial in plan.tried if trial.signature in records]
+    return distributions(keyed, plan.sweep.references, plan.rows("variant"), seeds, tried)
 
 
 def _tried(plan: Plan, records: Mapping[str, Record]) -> dict[str, pd.DataFrame]:
-    """Give the forecasts of what a search has tried and finished beside the rows, by name."""
-    finished = [trial for trial in plan.tried if trial.signature in records]
+    """Gather the forecasts of what a search and earlier runs have tried beside the rows, by name."""
+    finished = [trial for trial in (*plan.tried, *plan.earlier) if trial.signature in records]
     names = dict.fromkeys(trial.row for trial in finished)
     return {name: _frames([t for t in finished if t.row == name], records)[0] for name in names}
 
 
 def _key(trial: Trial) -> dict[str, Any]:
     return {"model": trial.row, "ticker": trial.ticker, "seed": trial.config.seed}
+
+
+def other_forecasts(keyed: Trials) -> pd.DataFrame:
+    """Gather the forecasts of all evaluations beside the ranked ones."""
+    parts = [
+        record.forecast(part).assign(**key, evaluation=part, oracle=part in record.oracles)
+        for key, record in keyed
+        for part in record.levels
+        if part
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _frames(trials: Sequence[Trial], records: Mapping[str, Record]) -> tuple[pd.DataFrame, pd.DataFrame]:

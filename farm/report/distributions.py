@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from farm.base.types import Floats
+from farm.base.types import Floats, quantile_name
+from farm.evaluation.selection import LEVEL, common_block, stepwise_p_values
 from farm.evaluation.significance import diebold_mariano
 from farm.report.pictures import Pictures
 from farm.report.tables import FEWEST_SEEDS, Trials
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REJECTED = 0.05  # p-value below which a backtest rejects
-SIGNIFICANT = 0.05
-_MEANS = ("crps", "log_score")
-_BACKTESTS = ("kupiec_p", "independence_p", "christoffersen_p")
+_BACKTESTS = ("kupiec", "independence", "christoffersen")
 RAW = "raw"  # stands for the forecast as it comes, beside its calibrations
 MOST_PANELS = 12
 
@@ -38,7 +37,7 @@ class Distributions:
 
 
 def distributions(
-    trials: Trials, references: Sequence[str], variants: Sequence[str], seeds: int
+    trials: Trials, references: Sequence[str], variants: Sequence[str], seeds: int, tried: Trials = ()
 ) -> Distributions | None:
     """Compare the forecast distributions of a sweep, if any of its variants has one.
 
@@ -52,12 +51,14 @@ def distributions(
         The sweep's.
     seeds
         Seeds of each variant.
+    tried
+        Trials of a search beside them, which count in the p-values.
     """
     having = {key["model"] for key, record in trials if record.levels[""]}
     able = [name for name in references if name in having]
     if not able or not having & set(variants):
         return None
-    table = distribution_table(trials, able[-1])
+    table = distribution_table(trials, able[-1], variants, tried)
     sentence = distribution_sentence(table, able[-1], variants, seeds)
     return Distributions(table, sentence, partial(_figures, table, trials, able[-1], variants))
 
@@ -104,7 +105,9 @@ def _figures(table: pd.DataFrame, trials: Trials, reference: str, variants: Sequ
     return Pictures(draw)
 
 
-def distribution_table(trials: Trials, reference: str) -> pd.DataFrame:
+def distribution_table(
+    trials: Trials, reference: str, variants: Sequence[str], tried: Trials = ()
+) -> pd.DataFrame:
     """Lay out every forecast distribution of a sweep, the best by pinball loss first.
 
     Parameters
@@ -112,7 +115,12 @@ def distribution_table(trials: Trials, reference: str) -> pd.DataFrame:
     trials
         What names each finished trial (model, ticker, seed), and its result.
     reference
-        The baseline whose distribution, as it comes, the others are compared with.
+        The baseline whose distribution the others are compared with, like with like: raw with raw, and
+        calibrated with what the same calibrator makes of the reference.
+    variants
+        The models that are tested; all others are baselines.
+    tried
+        Trials of a search beside them: no rows, but they count in the p-values after selection.
 
     Returns
     -------
@@ -123,35 +131,76 @@ def distribution_table(trials: Trials, reference: str) -> pd.DataFrame:
         - ``coverage``, ``volatile_coverage``: shares of days inside the interval, of all days and of
           the most volatile quarter; ``nominal``: what they should be; ``width`` and ``volatile_width`` in
           the unit of the target;
-        - ``pinball`` over the levels of the reference that the model has, ``crps`` and ``log_score``, which
-          is that of the model's density where it has one, and of that which the quantiles imply for a
-          head of quantiles, empirical errors and everything calibrated
-          (`farm.evaluation.distribution.log_score`);
-        - ``pinball_skill``: 1 - pinball / that of the reference, at the same levels and days, mean over
-          replicates; ``dm_p``: the two-sided Diebold-Mariano p-value of each day's difference, averaged
-          over replicates, which is not adjusted for the number of rows;
-        - ``var1_hits``, ``var5_hits`` and, such as ``var1_kupiec_p``, the share of replicates on which
-          that backtest rejects at 5 %.
+        - ``pinball`` over the levels of the reference that the model has, and ``crps``;
+        - ``log_score`` of a model with a density of its own and, such as ``log_score_9_quantiles``, that of
+          the density which quantiles imply, of a head of quantiles, empirical errors and everything
+          calibrated: a column for each kind, since kinds do not compare
+          (`farm.evaluation.distribution.log_score_name`);
+        - ``pinball_skill``: 1 - pinball / that of the reference after the same calibration, at the same
+          levels and days, mean over replicates; ``dm_statistic`` and ``dm_p``: the two-sided
+          Diebold-Mariano test of each day's difference, averaged over replicates; ``p_selected``: the same
+          adjusted for all rows of variants, and for what was tried beside them (`stepwise_p_values`). NaN
+          where the reference lacks the calibration;
+        - ``best_reference``: the baseline and evaluation that has the lowest pinball loss of all;
+          ``best_pinball_skill``, ``best_dm_statistic``, ``best_dm_p`` and ``best_p_selected``: as above,
+          against it;
+        - ``var1_hits``, ``var5_hits`` and, such as ``var1_kupiec_rejects``, the share of replicates on
+          which that backtest rejects at 5 %.
 
         NaN where a model has no such quantiles. Empty if no trial has quantiles.
     """
-    base = {key["ticker"]: record for key, record in trials if key["model"] == reference}
-    groups: dict[tuple[str, str], list[tuple[str, Record]]] = {}
+    groups = _groups(trials)
+    levels = groups[reference, ""][0][1].levels[""] if (reference, "") in groups else ()
+    baselines = {at: own for at, own in groups.items() if at[0] not in variants}
+    losses = {
+        at: _pinball(own, at[1], levels)
+        for at, own in baselines.items()
+        if levels and all(set(levels) <= set(record.levels[at[1]]) for _, record in own)
+    }
+    best = min(losses, key=losses.__getitem__, default=(reference, ""))
+    rows: list[dict[str, Any]] = []
+    gains: dict[str, dict[_At, pd.Series]] = {"": {}, "best_": {}}
+    for at, members in {**groups, **_groups(tried)}.items():
+        model, part = at
+        row: dict[str, Any] = {"model": model, "evaluation": part or RAW}
+        row |= _scores([record for _, record in members], part)
+        row |= {"pinball": _pinball(members, part, levels), "best_reference": _told(*best)}
+        for beside in gains:
+            other = best if beside else (reference, part)
+            found, daily = _against(members, groups.get(other, ()), part, other[1])
+            if other == at:
+                found = {"pinball_skill": 0.0}
+            elif daily is not None and (model in variants or at not in groups):
+                gains[beside][at] = daily
+            row |= {f"{beside}{name}": value for name, value in found.items()}
+        rows.append({**row, "replicates": len(members)})
+    if not rows:
+        return pd.DataFrame()
+    for beside, own in gains.items():
+        adjusted = _selected(own)
+        for row in rows:
+            at = (row["model"], "" if row["evaluation"] == RAW else row["evaluation"])
+            row[f"{beside}p_selected"] = adjusted.get(at, math.nan)
+    table = pd.DataFrame(rows[: len(groups)])
+    return table.sort_values(["best_pinball_skill", "model"], ascending=[False, True], ignore_index=True)
+
+
+_At = tuple[str, str]  # a model and an evaluation
+_Members = Sequence[tuple[str, Record]]  # replicates of one model: ticker and record
+
+
+def _groups(trials: Trials) -> dict[_At, list[tuple[str, Record]]]:
+    """Gather the replicates of each model and evaluation that has quantiles."""
+    groups: dict[_At, list[tuple[str, Record]]] = {}
     for key, record in trials:
         for part, levels in record.levels.items():
             if levels and part not in record.oracles:
                 groups.setdefault((key["model"], part), []).append((key["ticker"], record))
-    rows = []
-    for (model, part), members in groups.items():
-        row: dict[str, Any] = {"model": model, "evaluation": part or RAW}
-        row |= _scores([record for _, record in members], part)
-        compared = [(ticker, record) for ticker, record in members if ticker in base]
-        row |= _against([(record, base[ticker]) for ticker, record in compared], part)
-        rows.append({**row, "replicates": len(members)})
-    if not rows:
-        return pd.DataFrame()
-    table = pd.DataFrame(rows).sort_values(["pinball_skill", "model"], ascending=[False, True])
-    return table.reset_index(drop=True)
+    return groups
+
+
+def _told(model: str, part: str) -> str:
+    return f"{model} {f'after {part}' if part else 'as it comes'}"
 
 
 def _scores(records: Sequence[Record], part: str) -> dict[str, float]:
@@ -171,45 +220,71 @@ def _scores(records: Sequence[Record], part: str) -> dict[str, float]:
         "width": mean("interval", "width"),
         "volatile_width": mean("interval", "width", "volatile"),
     }
-    row |= {name: mean("interval", name) for name in _MEANS}
+    row |= {name: mean("interval", name) for name in ("crps", *_log_scores(records, part))}
     for level in ("var1", "var5"):
         row[f"{level}_hits"] = mean("risk", f"{level}_hits")
         for test in _BACKTESTS:
-            full = "/".join(filter(None, ("risk", part, f"{level}_{test}")))
+            full = "/".join(filter(None, ("risk", part, f"{level}_{test}_p")))
             values = [record.metrics[full] < REJECTED for record in records if full in record.metrics]
-            row[f"{level}_{test}"] = float(np.mean(values)) if values else math.nan
+            row[f"{level}_{test}_rejects"] = float(np.mean(values)) if values else math.nan
     return row
 
 
+def _log_scores(records: Sequence[Record], part: str) -> list[str]:
+    """Name the log scores of one evaluation, by their kinds."""
+    start = "/".join(filter(None, ("interval", part, "log_score")))
+    names = (name.split("/")[-1] for record in records for name in record.metrics if name.startswith(start))
+    return list(dict.fromkeys(names))
+
+
 def _daily_pinball(record: Record, part: str, levels: tuple[float, ...]) -> pd.Series:
-    """Give each day's pinball loss, averaged over levels, by date."""
+    """Return each day's pinball loss, averaged over levels, by date."""
     frame = record.forecast(part)
-    columns = [f"q{100 * level:02.0f}" for level in levels]
+    columns = [quantile_name(level) for level in levels]
     error: Floats = frame["actual"].to_numpy()[:, None] - frame[columns].to_numpy()
     level = np.asarray(levels)
     return pd.Series(np.maximum(level * error, (level - 1) * error).mean(axis=1), index=frame["date"])
 
 
-def _against(pairs: Sequence[tuple[Record, Record]], part: str) -> dict[str, float]:
-    """Compare an evaluation with the reference, pair by pair and day by day."""
-    row = {"pinball": math.nan, "pinball_skill": math.nan, "dm_statistic": math.nan, "dm_p": math.nan}
+def _pinball(members: _Members, part: str, levels: tuple[float, ...]) -> float:
+    """Return the mean pinball loss at those of the levels that a model has."""
+    losses = []
+    for _, record in members:
+        if own := tuple(level for level in levels if level in record.levels[part]):
+            losses.append(_daily_pinball(record, part, own).mean())
+    return float(np.mean(losses)) if losses else math.nan
+
+
+def _against(
+    members: _Members, rivals: _Members, part: str, its: str
+) -> tuple[dict[str, float], pd.Series | None]:
+    """Compare an evaluation with a baseline's, replicate by replicate; also each day's mean gain."""
+    base = dict(reversed(rivals))  # of a baseline with several seeds the first
     own, other = [], []
-    for record, reference in pairs:
-        levels = tuple(level for level in record.levels[part] if level in reference.levels[""])
-        if levels:
-            own.append(_daily_pinball(record, part, levels))
-            other.append(_daily_pinball(reference, "", levels))
+    for ticker, record in members:
+        if ticker in base:
+            levels = tuple(level for level in record.levels[part] if level in base[ticker].levels[its])
+            if levels:
+                own.append(_daily_pinball(record, part, levels))
+                other.append(_daily_pinball(base[ticker], its, levels))
+    names = ("pinball_skill", "dm_statistic", "dm_p")
     if not own:
-        return row
-    row["pinball"] = float(np.mean([loss.mean() for loss in own]))
+        return dict.fromkeys(names, math.nan), None
     skills = [1 - mine.mean() / theirs.mean() for mine, theirs in zip(own, other, strict=True)]
-    row["pinball_skill"] = float(np.mean(skills))
-    days = pd.concat([mine - theirs for mine, theirs in zip(own, other, strict=True)], axis=1)
-    difference = days.mean(axis=1).dropna().to_numpy()
-    if difference.any():
-        test = diebold_mariano(difference, np.zeros_like(difference))
-        row |= {"dm_statistic": test.statistic, "dm_p": test.p_value}
-    return row
+    days = pd.concat([theirs - mine for mine, theirs in zip(own, other, strict=True)], axis=1)
+    gain = days.mean(axis=1).dropna().sort_index()
+    test = diebold_mariano(-gain.to_numpy(), np.zeros(len(gain)))
+    values = (float(np.mean(skills)), test.statistic, test.p_value)
+    return dict(zip(names, values, strict=True)), gain
+
+
+def _selected(gains: Mapping[_At, pd.Series]) -> dict[_At, float]:
+    """Return the p-value of each row's daily gain, adjusted for all of them."""
+    if not gains:
+        return {}
+    wide = pd.concat(list(gains.values()), axis=1).sort_index().to_numpy(np.float64)
+    p_values = stepwise_p_values(np.zeros(len(wide)), -wide, block=common_block(wide))
+    return dict(zip(gains, p_values.tolist(), strict=True))
 
 
 def distribution_sentence(table: pd.DataFrame, reference: str, variants: Sequence[str], seeds: int) -> str:
@@ -224,20 +299,42 @@ def distribution_sentence(table: pd.DataFrame, reference: str, variants: Sequenc
     seeds
         Fewest seeds behind one of them.
     """
-    own = table[table["model"].isin(list(variants)) & table["pinball_skill"].notna()]
+    own = table[table["model"].isin(list(variants)) & table["best_pinball_skill"].notna()]
     if len(own) == 0:
         return ""
-    best = own.iloc[0]
-    better = own[(own["pinball_skill"] > 0) & (own["dm_statistic"] < 0) & (own["dm_p"] < SIGNIFICANT)]
-    names = len(set(better["model"]))
-    count = (
-        f"{names} of {own['model'].nunique()} variants, raw or calibrated, {'has' if names == 1 else 'have'}"
-    )
-    how = "as it comes" if best["evaluation"] == RAW else f"after {best['evaluation']}"
-    size = f"{abs(100 * best['pinball_skill']):.1f} % {'lower' if best['pinball_skill'] > 0 else 'higher'}"
-    p = "< 0.001" if best["dm_p"] < 0.001 else f"= {best['dm_p']:.2g}"
+    better, above_all = (own[_shown(own, beside)] for beside in ("", "best_"))
+    row = next(some for some in (above_all, better, own) if len(some)).iloc[0].to_dict()
+    part = "" if row["evaluation"] == RAW else row["evaluation"]
+    most = row["best_reference"]
+    count, above = (len(set(some["model"])) for some in (better, above_all))
+    like = _told(reference, part)
+    distances = {like: _distance(row, "", like), most: _distance(row, "best_", most)}
     few = "; fewer than 3 seeds: too few to trust" if seeds < FEWEST_SEEDS else ""
     return (
-        f"Distributions: {count} a pinball loss shown to be below that of {reference}; the best,"
-        f" {best['model']} {how}, has {size} pinball loss (DM p {p}){few}."
+        f"Distributions: {count} of {own['model'].nunique()} variants, raw or calibrated,"
+        f" {'has' if count == 1 else 'have'} a pinball loss shown to be below that of {reference} with the"
+        f" same calibration, and {above} below that of the best baseline, {most}; the best,"
+        f" {_told(row['model'], part)}, has {' and '.join(distances.values())}{few}."
     )
+
+
+def _shown(table: pd.DataFrame, beside: str) -> pd.Series:
+    """Return which rows are better, by themselves and once all that was tried is counted."""
+    shown: pd.Series = (
+        (table[f"{beside}pinball_skill"] > 0)
+        & (table[f"{beside}dm_statistic"] < 0)
+        & (table[f"{beside}dm_p"] < LEVEL)
+        & (table[f"{beside}p_selected"] < LEVEL)
+    )
+    return shown
+
+
+def _distance(row: Mapping[Any, Any], beside: str, rival: str) -> str:
+    skill = row[f"{beside}pinball_skill"]
+    if math.isnan(skill):
+        return f"no {rival} to compare with"
+    size = f"{abs(100 * skill):.1f} % {'lower' if skill > 0 else 'higher'} loss than {rival}"
+    p_values = (row[f"{beside}{name}"] for name in ("dm_p", "p_selected"))
+    words = ("DM p", "p after selection")
+    told = (f"{w} {'< 0.001' if p < 0.001 else f'= {p:.2g}'}" for w, p in zip(words, p_values, strict=True))
+    return f"{size} ({'; '.join(told)})"

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from farm.base.errors import UserError, nearest
+from farm.evaluation.verdict import mean_skill
 from farm.report.looks import BASELINE_GREYS, COLOURS, GREY, INK, PALE, Look, looks_of
 from farm.report.marks import (
     AROUND,
@@ -155,7 +156,13 @@ def _per_ticker(story: _Story, references: tuple[str, ...]) -> Figure:
     if not variants:
         return message_figure("RMSE on each ticker", "No variant finished.")
     standard = error[story.reference] if story.reference in error else error.mean(axis=1) * math.nan
-    skill, worst, best = (100 * (1 - frame.div(standard, axis=0)) for frame in (error, highest, lowest))
+    skills = story.scores.rename(columns={f"vs/{story.reference}_rmse_skill": "skill"})
+    skill, worst, best = (
+        100 * skills.pivot_table("skill", "ticker", "model", aggfunc=how, sort=False).reindex_like(error)
+        if "skill" in skills
+        else error * math.nan
+        for how in (mean_skill, "min", "max")
+    )
     width = min(max(8.0, 2.0 + 0.16 * len(error) * (len(variants) + 2)), 22.0)
     figure = new_figure(width, 6.6)
     top, bottom = figure.subplots(2, 1, sharex=True)

@@ -178,7 +178,9 @@ def skill_by_kind(table: pd.DataFrame, baselines: Sequence[str], reference: str)
     for label, model in zip(axis.get_yticklabels(), wide.index, strict=True):
         label.set_color(GREY if model in baselines else INK)
     axis.set_ylim(len(wide) - 0.4, -0.6)
-    axis.set_xlabel(f"pinball loss below that of {reference} as it comes, % (right is better)", color=INK)
+    axis.set_xlabel(
+        f"pinball loss below that of {reference} with the same calibration, % (right is better)", color=INK
+    )
     axis.xaxis.set_major_locator(MaxNLocator(8))
     handles = [
         Line2D([], [], color=COLOURS[k], marker=MARKERS[k], markersize=6, linestyle="", label=name)

@@ -97,14 +97,18 @@ def probe_table(each: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row for each ``variant`` and ``quantity``: ``r2``, the median over tickers, mean over seeds,
         with ``r2_lo`` and ``r2_hi`` of the lowest and the highest seed; ``chance``, a mean; ``found``, the
-        share of networks with a p-value below 0.05; ``seeds``.
+        share of networks with a p-value below 0.05 and an R2 above 0; ``there``, whether these are most and
+        so is `r2`; ``seeds``.
     """
     rows: list[dict[str, Any]] = []
     for (variant, quantity), own in each.groupby(["variant", "quantity"], sort=False):
         seeds = own.groupby("seed")["r2"].median()
         row = {"variant": variant, "quantity": quantity, "r2": seeds.mean(), "r2_lo": seeds.min()}
         row |= {"r2_hi": seeds.max(), "chance": own["chance"].mean()}
-        rows.append(row | {"found": (own["p_value"] < FOUND).mean(), "seeds": len(seeds)})
+        # A probe that is further off than the mean reads nothing, however far chance would be off.
+        share = ((own["p_value"] < FOUND) & (own["r2"] > 0)).mean()
+        there = bool(share > 0.5 and row["r2"] > 0)
+        rows.append(row | {"found": share, "there": there, "seeds": len(seeds)})
     return pd.DataFrame(rows)
 
 
@@ -165,7 +169,7 @@ def probe_sentence(probes: pd.DataFrame) -> str:
     """Say which quantities can be read from the states of most networks, and which cannot."""
     parts = []
     for quantity, own in probes.groupby("quantity", sort=False):
-        there = own[own["found"] > 0.5]
+        there = own[own["there"]]
         if there.empty:
             parts.append(f"{quantity} from none")
             continue
@@ -207,7 +211,7 @@ def _probes_shown(probes: pd.DataFrame) -> Table:
         cells = []
         for quantity in quantities:
             text = f"{by.loc[quantity, 'r2']:+.2f} ({by.loc[quantity, 'chance']:+.2f})"
-            cells.append(f"[bold]{text}[/bold]" if by.loc[quantity, "found"] > 0.5 else text)
+            cells.append(f"[bold]{text}[/bold]" if by.loc[quantity, "there"] else text)
         table.add_row(str(variant), *cells)
     return table
 

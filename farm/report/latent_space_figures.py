@@ -91,7 +91,7 @@ def probe_figure(probes: pd.DataFrame) -> Figure:
         floor = -0.2  # far below, how far says nothing
         for place, row in enumerate(own.to_dict("records")):
             chance, ends = max(row["chance"], floor), [max(row[f"r2_{end}"], floor) for end in ("lo", "hi")]
-            there = row["found"] > 0.5
+            there = row["there"]
             axis.hlines(place, *ends, color=COLOURS[0], linewidth=2)
             axis.plot(
                 max(row["r2"], floor),

@@ -10,7 +10,8 @@ _LONGEST = 4900  # MLflow takes 5000 characters
 _MOST_ROWS = 20  # of the verdict in a note, which MLflow cuts off after 5000 characters
 _HOW_TO_READ = (
     "The runs named like a row are its means over tickers and seeds, with `ci/lo`, `ci/hi` (95 % interval of"
-    " the RMSE) and `dm/p`; the trials are below the run of the sweep, which has the report page. *Views*"
+    " the skill against the first reference) and `dm/p`; the trials are below the run of the sweep, which has"
+    " the report page. *Views*"
     " above has two: *Verdict*, rows side by side, and *Trials*, with learning curves. The run tagged"
     " `farm.reference` is the one to beat: choose it as the baseline of a difference view."
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -18,10 +18,12 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from farm.base.origin import UNKNOWN
+from farm.base.types import quantile_name
 from farm.data.panel import Panel
 from farm.evaluation.regimes import skill_by_regime
 from farm.evaluation.selection import LEVEL
 from farm.evaluation.trading import COSTS, HOLD
+from farm.evaluation.verdict import mean_skill
 from farm.plan import Plan
 from farm.report.conclusion import Conclusion
 from farm.report.page_charts import DARK, calibration, learning_curves, ranking, skill_map
@@ -84,7 +86,7 @@ def report_page(plan: Plan, end: Conclusion, records: Mapping[str, Record], sour
         _confidence(end),
         _trading(end),
         _curves(end, charts),
-        _calibration(end, charts),
+        _calibration(end, done, charts),
         _tried(plan, end, sources),
         _cost(plan, end, records),
         _repeat(done, sources),
@@ -173,7 +175,8 @@ def _ranking(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
         f"Skill is 1 − RMSE / RMSE of {first}, over the same test days, tickers and seeds: right of 0 is"
         " better. Filled are variants, hollow are baselines; bars and small figures are 95 % bootstrap"
         " intervals. A variant beats the reference only if its skill is above 0"
-        " and both p-values, Diebold-Mariano and after selection among all that was tried, are below 0.05."
+        " and both p-values, Diebold-Mariano and after selection among all that was tried, are below 0.05;"
+        " with fewer than eight stretches of days over which forecasts do not hang together there is no test."
         " What has seen the truth is never ranked."
     )
     return _section("Ranking", note, chart, _rows(head, rows, classes))
@@ -181,27 +184,28 @@ def _ranking(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
 
 def _baselines(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
     """Draw the skill of each variant against each baseline, on tickers that both finished."""
-    rmse = end.scores.pivot_table(index="ticker", columns="model", values="rmse")
-    names = [name for name in end.table["model"] if name in rmse]
+    names = [name for name in end.table["model"] if name in set(end.scores["model"])]
     variants = [name for name in names if name in plan.rows("variant")]
     baselines = [name for name in names if name in plan.rows("baseline")]
     if not variants or not baselines:
         return ""
-    against = {name: (1 - rmse[variants].div(rmse[name], axis=0)).mean() for name in baselines}
-    figure = skill_map(pd.DataFrame(against).loc[variants], "baseline")
-    note = "RMSE skill of each variant (rows) against each baseline (columns), %, mean over tickers."
+    rows = end.scores.groupby("model")
+    skill = pd.DataFrame({name: rows[f"vs/{name}_rmse_skill"].agg(mean_skill) for name in baselines})
+    figure = skill_map(skill.loc[variants], "baseline")
+    note = "RMSE skill of each variant (rows) against each baseline (columns), %, over tickers and seeds."
     return _section("Against each baseline", note, _chart(charts, "baselines", figure))
 
 
 def _places(plan: Plan, end: Conclusion, charts: dict[str, str]) -> str:
     first = plan.sweep.references[0]
-    rmse = end.scores.pivot_table(index="ticker", columns="model", values="rmse", sort=False)
-    names = [name for name in end.table["model"] if name in rmse and name != first]
-    if first not in rmse or not names:
+    values = f"vs/{first}_rmse_skill"
+    found = end.scores.pivot_table(values, "model", "ticker", aggfunc=mean_skill, sort=False)
+    names = [name for name in end.table["model"] if name in found.index and name != first]
+    if first not in found.index or not names:
         return ""
-    skill = (1 - rmse[names].div(rmse[first], axis=0)).T.iloc[:, :_MOST_COLUMNS]
-    left = rmse.index.size - skill.shape[1]
-    note = f"RMSE skill against {first} on each ticker, %, mean over seeds."
+    skill = found.loc[names].iloc[:, :_MOST_COLUMNS]
+    left = found.shape[1] - skill.shape[1]
+    note = f"RMSE skill against {first} on each ticker, %, over seeds."
     note += f" {left} more are in results.csv." if left else ""
     return _section("On each ticker", note, _chart(charts, "places", skill_map(skill, "ticker")))
 
@@ -235,7 +239,8 @@ def _confidence(end: Conclusion) -> str:
         for reference, values in found.ability.iterrows()
     ]
     note = (
-        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline."
+        "Above: p-values of Hansen's SPA test, of the hypothesis that no variant is better than a baseline;"
+        " those of single tickers are adjusted for their number (Holm)."
         " Below: of the 95 % model confidence set; a model with p above 0.05 (green) may be the best. Both by"
         " squared error, on each ticker by itself and on all together."
     )
@@ -273,13 +278,15 @@ def _curves(end: Conclusion, charts: dict[str, str]) -> str:
     return _section("Learning curves", note, _chart(charts, "curves", learning_curves(end.curves, end.table)))
 
 
-def observed_levels(predictions: pd.DataFrame) -> pd.DataFrame:
+def observed_levels(predictions: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
     """Count how often the truth fell below each quantile of the ranked forecasts.
 
     Parameters
     ----------
     predictions
         With columns model, actual and ``q05`` and the like, NaN where a model has no such quantile.
+    levels
+        Of all of them.
 
     Returns
     -------
@@ -287,10 +294,10 @@ def observed_levels(predictions: pd.DataFrame) -> pd.DataFrame:
         Columns model, level, share (both in 0..1) and days.
     """
     rows = []
-    for column in (name for name in predictions if str(name)[0] == "q" and str(name)[1:].isdigit()):
+    for level in sorted(set(levels)):
+        column = quantile_name(level)
         kept = predictions.dropna(subset=[column, "actual"])
         below = (kept["actual"] < kept[column]).groupby(kept["model"]).agg(["mean", "size"])
-        level = int(str(column)[1:]) / 100
         rows += [
             {"model": name, "level": level, "share": float(one["mean"]), "days": int(one["size"])}
             for name, one in below.iterrows()
@@ -298,8 +305,8 @@ def observed_levels(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "level", "share", "days"])
 
 
-def _calibration(end: Conclusion, charts: dict[str, str]) -> str:
-    observed = observed_levels(end.predictions)
+def _calibration(end: Conclusion, done: Sequence[Record], charts: dict[str, str]) -> str:
+    observed = observed_levels(end.predictions, [level for record in done for level in record.levels[""]])
     if observed.empty:
         return ""
     note = (

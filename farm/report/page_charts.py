@@ -187,7 +187,7 @@ def calibration(observed: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
             name=name,
             line={"color": looks[name].colour, "width": 2},
             customdata=100 * own["share"],
-            hovertemplate=f"{name}<br>%{{customdata:.1f}} % of days below the %{{x:.0f}} % quantile"
+            hovertemplate=f"{name}<br>%{{customdata:.1f}} % of days below the %{{x:~g}} % quantile"
             "<extra></extra>",
         )
     figure.update_layout(showlegend=True)

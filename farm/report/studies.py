@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from farm.base.types import Forecast
+from farm.base.types import Forecast, quantile_name
 from farm.report.backfill_figures import (
     correlation_heatmap,
     coverage_over_time,
@@ -113,7 +113,7 @@ def _scenario_scores(evaluations: pd.DataFrame, model: str, reference: str) -> p
 def forecast_of(record: Record, part: str) -> Forecast:
     """Give the forecast of one evaluation with its quantiles, in double precision."""
     frame = record.forecast(part)
-    quantiles = frame[[column for column in frame if str(column).startswith("q")]].to_numpy(np.float64)
+    quantiles = frame[[quantile_name(level) for level in record.levels[part]]].to_numpy(np.float64)
     return Forecast(frame["predicted"].to_numpy(np.float64), quantiles, record.levels[part])
 
 

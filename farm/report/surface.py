@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from farm.base.types import Floats, Ints
+from farm.base.types import Floats, quantile_name
 from farm.evaluation.checklist import checklist_metrics, hold
+from farm.evaluation.paths import LEVELS
 from farm.report.looks import looks_of
 from farm.report.pictures import Pictures
 from farm.report.surface_figures import (
@@ -95,16 +96,9 @@ def _series(metrics: Mapping[str, float], name: str) -> Floats:
     return np.array(values)
 
 
-def _lead(record: Record) -> Ints:
-    """Count the days ahead of each sample of a record, from 1."""
-    cells = len(record.items)
-    return np.concatenate(
-        [np.repeat(np.arange(1, days + 1), cells) for days in record.array("lengths").astype(int)]
-    )
-
-
 def _rmse_by_lead(record: Record) -> Floats:
-    frame, lead = record.forecast(), _lead(record)
+    frame = record.forecast()
+    lead = frame["lead"].to_numpy()
     squared = (frame["predicted"] - frame["actual"]).to_numpy() ** 2
     return np.asarray(np.sqrt(np.bincount(lead, squared)[1:] / np.bincount(lead)[1:]))
 
@@ -119,7 +113,8 @@ def _fans(records: Mapping[str, Record]) -> Figure:
     fans = {}
     for name, record in records.items():
         frame = record.forecast().iloc[at::cells]
-        drawn = frame[["predicted", "q05", "q95"]].to_numpy(np.float64) + last[:, None]
+        ends = [quantile_name(level) for level in (LEVELS[0], LEVELS[-1])]
+        drawn = frame[["predicted", *ends]].to_numpy(np.float64) + last[:, None]
         fans[name] = np.column_stack([drawn, record.array("level_paths").T])
     frame = some.forecast().iloc[at::cells]
     starts = [0, *np.cumsum(lengths)[:-1].tolist()]

@@ -18,8 +18,9 @@ from farm.base.files import write_atomically
 from farm.evaluation.selection import LEVEL
 from farm.store import Record
 
+APART = "judged apart: it lacks tickers or days of {}"
 FEWEST_SEEDS = 3  # with fewer, the luck of one initialisation may decide
-_BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow"}
+_BEATS_STYLE = {"yes": "bold green", "no": "red", "not shown": "yellow", "no test": "yellow"}
 Trials = Sequence[tuple[Mapping[str, Any], Record]]  # what names a trial (model, ticker, seed), its result
 _SCORED = ("test", "interval", "risk")  # sections of the scores of an evaluation
 _VALUE = "#.4g"  # errors: four significant digits, trailing zeros kept
@@ -61,6 +62,8 @@ def verdict_table(table: pd.DataFrame, references: tuple[str, ...], width: int =
 
 def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, brief: bool) -> Table:
     first, *others = references
+    twins = equal_references(table, references)
+    others = [name for name in others if name not in twins]
     stacked = between == "\n"
     shown = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if brief else 1, 0, 0), header_style="bold"
@@ -68,7 +71,7 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, bri
     shown.add_column(f"beats\n{first}", no_wrap=True)
     shown.add_column("\nmodel", overflow="fold")
     shown.add_column("\nRMSE" if brief else "RMSE\n[95 %]", justify="right", no_wrap=True)
-    shown.add_column(f"% vs {first}\n[95 %]", justify="right", no_wrap=True)
+    shown.add_column(f"% vs {' = '.join((first, *twins))}\n[95 %]", justify="right", no_wrap=True)
     for name in others:
         shown.add_column(f"% vs\n{name}", justify="right", overflow="fold")
     shown.add_column("dir.\nacc. %", justify="right", no_wrap=True)
@@ -78,7 +81,8 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, bri
         shown.add_column("\nMCS", justify="right", no_wrap=True)
     for row in table.to_dict("records"):
         beats = str(row["beats"])
-        warnings = f"\n  {row['warnings']}" if row.get("warnings") else ""
+        notes = [row.get("warnings"), APART.format(first) if row.get("apart") else ""]
+        warnings = "".join(f"\n  {note}" for note in notes if note)
         reference = row["model"] == first
         missing = row["replicates"] < row["expected"]
         model = f"{row['model']} {row['replicates']}/{row['expected']}" if missing else str(row["model"])
@@ -105,6 +109,17 @@ def _lay_out(table: pd.DataFrame, references: tuple[str, ...], between: str, bri
     return shown
 
 
+def equal_references(table: pd.DataFrame, references: tuple[str, ...]) -> list[str]:
+    """Return the references whose forecasts are those of the first one, to the bit."""
+    skill = table.set_index("model")[f"{references[0]}_rmse_skill"]
+    rmse = table.set_index("model")["rmse"]
+    return [
+        name
+        for name in references[1:]
+        if name in skill and skill[name] == 0 and rmse[name] == rmse[references[0]]
+    ]
+
+
 def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...], tried: int = 0) -> str:
     """Say in one plain sentence whether the variants beat the first reference.
 
@@ -119,7 +134,9 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...], tried: in
     -------
     str
         The count, the best variant with its distance and p-values, before and after accounting for
-        all variants that were tried, and a warning if a variant has fewer than three seeds.
+        all variants that were tried; how it does against the best baseline, and against the first
+        reference's twins; the gain that these days could have shown; and a warning if a variant has fewer
+        than three seeds. Where there are too few days for a test, that and the distance alone.
     """
     first = references[0]
     skill = f"{first}_rmse_skill"
@@ -129,6 +146,8 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...], tried: in
         return f"No variant finished: nothing to compare with {first}."
     if len(judged) == 0:
         return f"{first} did not finish: nothing to compare the variants with."
+    if (judged["beats"] == "no test").all():
+        return _without_test(judged.iloc[0].to_dict(), first)
     winners = judged[judged["beats"] == "yes"]
     best = (judged if len(winners) == 0 else winners).iloc[0].to_dict()
     name, distance = best["model"], _distance(best, first, len(judged) + tried)
@@ -146,6 +165,9 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...], tried: in
     else:
         verb = "is shown to beat" if "not shown" in set(judged["beats"]) else "beats"
         sentence = f"No variant {verb} {first}: the closest, {name}, has {distance}"
+    sentence += _against_the_best(best, first) + _found_half_the_time(best)
+    if twins := equal_references(table, references):
+        sentence += f"; {' and '.join(twins)} {'is' if len(twins) == 1 else 'are'} {first} here, to the bit"
     drawn = judged.loc[~judged["settled"], "seeds"]
     few = "; fewer than 3 seeds: too few to trust" if drawn.min() < FEWEST_SEEDS else ""
     return f"{sentence}{few}."
@@ -190,6 +212,7 @@ def write_results(
     evaluations: pd.DataFrame,
     metrics: pd.DataFrame,
     more: Mapping[str, pd.DataFrame] | None = None,
+    beside: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Write everything a sweep ends with, each file whole or not at all.
 
@@ -210,6 +233,9 @@ def write_results(
         One row for each trial with every metric it has, written as ``metrics.csv``.
     more
         Further tables by file stem, each written as ``STEM.csv``.
+    beside
+        The test days of all evaluations beside the ranked ones, such as calibrated forecasts, written as
+        ``evaluations.parquet``.
 
     Returns
     -------
@@ -229,6 +255,7 @@ def write_results(
         "predictions.parquet": predictions.to_parquet(index=False),
         "evaluations.csv": evaluations.to_csv(index=False).encode(),
         "metrics.csv": metrics.to_csv(index=False).encode(),
+        **({} if beside is None or beside.empty else {"evaluations.parquet": beside.to_parquet(index=False)}),
         **{f"{stem}.csv": extra.to_csv(index=False).encode() for stem, extra in (more or {}).items()},
     }
     return save_files(out, contents)
@@ -270,13 +297,39 @@ def _interval(row: dict[Any, Any], column: str, write: Callable[[float], str], b
     return f"{between}[{write(low)}, {write(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
-def _distance(row: dict[Any, Any], reference: str, tried: int) -> str:
+def _without_test(row: Mapping[Any, Any], first: str) -> str:
+    """Say that nothing was tested, and how far the best variant is from the reference."""
+    stretches, starts = row["stretches"], row["starts"]
+    why = (
+        f"{stretches} stretch{'es' * (stretches != 1)} of days over which forecasts do not hang together"
+        if stretches < starts
+        else f"{starts} starting day{'s' * (starts != 1)}"
+    )
+    return f"{why}: no test. The best variant, {row['model']}, has {_distance(row, first, 1)} than {first}."
+
+
+def _against_the_best(row: Mapping[Any, Any], first: str) -> str:
+    """Say how a row does against the best baseline, where that is another one than the reference."""
+    best = row.get("best", first)
+    if best == first:
+        return ""
+    word = {"yes": "beats", "no": "is no better than", "no test": "is not tested against"}
+    verb = word.get(row["beats_best"], "is not shown to beat")
+    return f"; it {verb} {best}, the best baseline on these days: {_distance(row, 'best', 1, 'best_dm_p')}"
+
+
+def _found_half_the_time(row: Mapping[Any, Any]) -> str:
+    gain = 100 * row.get("detectable", math.nan)
+    return f"; with these days a gain of {gain:.2g} % in RMSE is found half the time" if gain == gain else ""
+
+
+def _distance(row: Mapping[Any, Any], reference: str, tried: int, dm_p: str = "dm_p") -> str:
     """Say how far a row is from the reference, such as ``0.3 % higher RMSE (DM p = 0.41)``."""
     percent = 100 * row[f"{reference}_rmse_skill"]
     size = f"{abs(percent):.1f}" if abs(percent) >= 0.095 else f"{abs(percent):.1g}"
     apart = "the same RMSE" if percent == 0 else f"{size} % {'lower' if percent > 0 else 'higher'} RMSE"
     selected = f"best of {tried} tried, p after selection" if tried > 1 else "bootstrap p"
-    named = {"DM p": row["dm_p"], selected: row[f"{reference}_p_selected"]}
+    named = {"DM p": row[dm_p], selected: row[f"{reference}_p_selected"]}
     p_values = [
         f"{name} {'< 0.001' if p < 0.001 else f'= {p:.2g}'}" for name, p in named.items() if math.isfinite(p)
     ]

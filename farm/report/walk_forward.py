@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Group
 from rich.table import Table
 
+from farm.evaluation.multiple_testing import holm
 from farm.evaluation.regimes import skill_by_regime
 from farm.evaluation.selection import LEVEL, judge_tickers
 from farm.evaluation.trading import COSTS, HOLD, sign_strategy
@@ -34,7 +36,8 @@ class WalkForward:
         p-values of the model confidence sets: a row for each model, best first, a column for each
         ticker and ``all``.
     ability
-        p-values of the SPA test, a row for each reference, columns as above.
+        p-values of the SPA test, a row for each reference, columns as above; those of single tickers are
+        adjusted for their number (`farm.evaluation.multiple_testing.holm`).
     regimes
         RMSE skill against the first reference: a row for each model, columns ``calm``, ``volatile`` and
         the years; see `farm.evaluation.regimes.skill_by_regime`.
@@ -98,6 +101,8 @@ def walk_forward(
     variants = [name for name in table.loc[table["role"] == "variant", "model"] if name in models]
     confidence, ability = judge_tickers(predictions, references, variants)
     confidence = confidence.reindex(models)
+    for name in ability.index:  # of seven tests one is below 5 % by luck in 30 % of cases
+        ability.loc[name] = holm(ability.loc[name].to_numpy(np.float64))
     confidence[POOLED] = table.set_index("model")["mcs_p"].reindex(models)
     selected = table.set_index("model").reindex(variants)
     ability[POOLED] = [selected[f"{name}_p_selected"].min() for name in ability.index]
@@ -133,7 +138,8 @@ def _ability_sentence(ability: pd.DataFrame, confidence: pd.DataFrame, tried: in
         verb = "is shown to be" if p_values[POOLED] < LEVEL else "is not shown to be"
         said.append(
             f"the best of the {tried} variants {verb} better than {reference} on all tickers together"
-            f" (SPA p {p}) and is on {count} of {len(tickers)} by themselves"
+            f" (SPA p {p}) and is on {count} of {len(tickers)} by themselves, by SPA tests that are adjusted"
+            " for their number (Holm)"
         )
     inside = confidence[tickers] > LEVEL
     everywhere = int(inside.all(axis=1).sum())

@@ -9,10 +9,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from farm.base.config import listed
 from farm.base.errors import UserError
-from farm.base.model import Model
 from farm.base.registry import component
 from farm.base.search_space import Int
-from farm.base.types import Dataset, Floats, Inputs, Windows
+from farm.base.types import Dataset, Floats, Inputs, Latents, Windows
 from farm.calibration.calibrator import LEVELS, AnyCalibrator, require_rows, taught
 from farm.calibration.conformal import AciConfig, CqrConfig, CqrScaledConfig
 from farm.calibration.temperature import TemperatureConfig
@@ -22,11 +21,12 @@ from farm.data.panel import Bars, Panel
 from farm.data.splits import Calibrated, FourWay
 from farm.data.windows import next_window, same_day_dataset
 from farm.evaluation.latent import collapse, compare_latents
-from farm.evaluation.metric import evaluate
+from farm.evaluation.metric import measure
 from farm.evaluation.probes import asset_groups, ignores_peers, probe
 from farm.evaluation.regimes import volatile_quarter
+from farm.evaluation.scores import Block, Evaluation, Fitted, Measured
 from farm.models.network import LatentNetwork, Scenario
-from farm.studies.study import STUDIES, Ahead, Evaluation
+from farm.studies.study import STUDIES, Ahead
 
 ORACLES: tuple[Scenario, ...] = ("s1", "s2")  # scenarios that see the truth, on all days or on some
 
@@ -132,8 +132,8 @@ class BackfillStudy(Ahead):
         except UserError as error:
             raise UserError(f"target {self.ticker}, peers {', '.join(self.peers)}: {error}") from error
 
-    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
-        """Score the test block: the ranked forecast, its calibrations, and what is behind it.
+    def evaluate(self, fitted: Fitted) -> Evaluation:
+        """Forecast the blocks: on the test block the ranked forecast, its calibrations and scenarios.
 
         The ranked forecast is `Model.predict`, which for a model with a latent is scenario ``s4``: it
         alone of the realistic ones sees all that is known. Its metrics have plain names
@@ -142,18 +142,20 @@ class BackfillStudy(Ahead):
         those of the most volatile quarter of the days. The scenarios of `ORACLES` have seen the
         truth and are flagged.
         """
+        model, data = fitted.model, fitted.data
         calibration = data.calibration
         assert calibration is not None  # `dataset` makes one
-        scores = evaluate(model.predict(data.val), data.val.truth, block="val")
+        blocks = {"val": self.forecast(model, data.val)}
         before = {"": model.predict(calibration)}
         if isinstance(model, LatentNetwork):
             before |= {name: model.scenario(calibration, name) for name in model.scenarios}
+        blocks["calibration"] = Block(calibration.times, calibration.truth, before)
         mended = {
             # Of a scenario the first calibrator alone.
             name: taught(self.calibrators[: 1 if name else None], forecast, calibration)
             for name, forecast in before.items()
         }
-        test = data.open_test()
+        test = fitted.test
         forecasts = {"": model.predict(test)}
         if isinstance(model, LatentNetwork):
             forecasts |= {name: model.scenario(test, name) for name in model.scenarios}
@@ -161,31 +163,49 @@ class BackfillStudy(Ahead):
             for kind, calibrator in calibrators.items():
                 part = f"{name}/{kind}" if name else kind
                 forecasts[part] = calibrator.apply(forecasts[name], test)
-        volatile = volatile_quarter(test)
-        for part, forecast in forecasts.items():
-            found = evaluate(forecast, test.truth, part=part)
-            found |= evaluate(forecast, test.truth, part=f"{part}/volatile".lstrip("/"), keep=volatile)
-            # A calibrator leaves the points alone, so their scores are those of the raw forecast.
-            raw = part in before
-            scores |= {key: value for key, value in found.items() if raw or key.startswith("interval/")}
-        groups = asset_groups(test.features, data.inputs.lookback, self.ticker)
-        probed, tags = probe(model, test, forecasts[""], groups, self.believable)
-        tags["ignores the peers"] = ignores_peers(probed)
-        scores |= probed
+        blocks["test"] = Block(
+            test.times,
+            test.truth,
+            forecasts,
+            subsets={"volatile": volatile_quarter(test)},
+            calibrated=frozenset(forecasts) - frozenset(before),
+        )
         arrays: dict[str, Floats] = {}
         if isinstance(model, LatentNetwork):
-            latents = {name: model.latent(test, name) for name in model.scenarios if name != "s2"}
-            returns = _returns(test, data.inputs, len(self.peers) + 1)
-            scores |= compare_latents(latents["s4"], latents["s1"], returns, self.tickers())
-            tags["latent collapsed"] = collapse(latents["s1"])
-            arrays = {"returns": returns, **{f"latent/{name}": z.mean for name, z in latents.items()}}
-        warnings = {name: reason for name, reason in tags.items() if reason}
+            arrays["returns"] = self.returns(fitted)
+            latents = self.latents(fitted)
+            arrays |= {f"latent/{name}": latents[name].mean for name in model.scenarios if name != "s2"}
         oracles = tuple(part for part in forecasts if part.split("/")[0] in ORACLES)
-        return Evaluation(scores, test.times, test.truth, forecasts, warnings, oracles, arrays)
+        return Evaluation(blocks, oracles, arrays)
+
+    def probe(self, fitted: Fitted, evaluation: Evaluation) -> Measured:
+        """Disturb what the model reads, asset by asset."""
+        test = fitted.test
+        groups = asset_groups(test.features, fitted.data.inputs.lookback, self.ticker)
+        found = probe(fitted.model, test, evaluation.test.forecasts[""], groups, self.believable)
+        # What reads no peers by design needs no warning of it.
+        ignored = ignores_peers(found.values) if fitted.model.reads_windows else ""
+        return Measured(found.values, {**found.warnings, "ignores the peers": ignored})
+
+    def latents(self, fitted: Fitted) -> dict[str, Latents]:
+        """Encode the test block in every scenario but that of both."""
+        model, test = fitted.model, fitted.test
+        assert isinstance(model, LatentNetwork)
+        names = [name for name in model.scenarios if name != "s2"]
+        return fitted.once("latents", lambda: {name: model.latent(test, name) for name in names})
+
+    def returns(self, fitted: Fitted) -> Floats:
+        """Return the returns of the target and its peers on the last day of each window, (B, N), unscaled."""
+        windows, inputs = fitted.test, fitted.data.inputs
+        columns = np.arange(1, len(self.peers) + 1) * len(CHANNELS)
+        peers = windows.x[:, -1, columns].astype(np.float64) * inputs.scale[columns] + inputs.mean[columns]
+        return np.column_stack([windows.truth, peers])
 
 
-def _returns(windows: Windows, inputs: Inputs, assets: int) -> Floats:
-    """Give the returns of the target and its peers on the last day of each window, (B, N), unscaled."""
-    columns = np.arange(1, assets) * len(CHANNELS)
-    peers = windows.x[:, -1, columns].astype(np.float64) * inputs.scale[columns] + inputs.mean[columns]
-    return np.column_stack([windows.truth, peers])
+@measure("model", study="backfill", requires=LatentNetwork)
+def latents_of_scenarios(fitted: Fitted, evaluation: Evaluation) -> Measured:
+    """Describe the latents without the target beside those that saw it; see `compare_latents`."""
+    study = fitted.study
+    latents = study.latents(fitted)
+    values = compare_latents(latents["s4"], latents["s1"], study.returns(fitted), study.tickers())
+    return Measured(values, {"latent collapsed": collapse(latents["s1"])})

@@ -17,14 +17,13 @@ from farm.data.features import FEATURE_SETS, ROLLING, daily_features, expand
 from farm.data.panel import Panel
 from farm.data.splits import Calibrated, Chronological, NextStep
 from farm.data.windows import next_step_dataset, next_window
-from farm.evaluation.distribution import log_score, pit
-from farm.evaluation.metric import evaluate, metric_name
+from farm.evaluation.distribution import pit
 from farm.evaluation.probes import channel_groups, probe
 from farm.evaluation.regimes import volatile_quarter
-from farm.evaluation.value_at_risk import risk_scores
+from farm.evaluation.scores import Block, Evaluation, Fitted, Measured
 from farm.models.pretrained import LEAK, Pretrained
 from farm.models.refitted import Refitted
-from farm.studies.study import STUDIES, Ahead, Evaluation
+from farm.studies.study import STUDIES, Ahead
 
 
 @component(STUDIES)
@@ -109,41 +108,44 @@ class ForecastStudy(Ahead):
         except UserError as error:
             raise UserError(f"ticker {self.ticker}, market {self.market}: {error}") from error
 
-    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
-        """Score the test block: the ranked forecast as it comes, and each of its calibrations.
+    def evaluate(self, fitted: Fitted) -> Evaluation:
+        """Forecast the blocks: the ranked forecast of the test block as it comes, and each calibration.
 
         The scores of a calibrator name it (``interval/cqr/violations``); those with ``volatile`` in their
-        name are of the most volatile quarter of the days. A forecast with quantiles also has a log score,
-        backtests of its Value-at-Risk (``risk/var1_kupiec_p``) and, among the arrays, its probability
-        integral transform.
+        name are of the most volatile quarter of the days. A forecast with quantiles also has backtests of
+        its Value-at-Risk (``risk/var1_kupiec_p``) and, among the arrays, its probability integral
+        transform.
         """
-        scores = evaluate(model.predict(data.val), data.val.truth, block="val")
+        model, data = fitted.model, fitted.data
+        blocks = {"val": self.forecast(model, data.val)}
         calibrators = {}
-        if data.calibration is not None and self.calibrators:
-            calibrators = taught(self.calibrators, model.predict(data.calibration), data.calibration)
-        test = data.open_test()
+        if data.calibration is not None:
+            blocks["calibration"] = self.forecast(model, data.calibration)
+            raw = blocks["calibration"].forecasts[""]
+            calibrators = taught(self.calibrators, raw, data.calibration) if self.calibrators else {}
+        test = fitted.test
         forecasts = {"": model.predict(test)}
         forecasts |= {name: mend.apply(forecasts[""], test) for name, mend in calibrators.items()}
         volatile, truth = volatile_quarter(test), test.truth
         arrays = {"volatile": volatile.astype("float64")}
-        for part, forecast in forecasts.items():
-            wild = f"{part}/volatile".lstrip("/")
-            found = evaluate(forecast, truth, part=part)
-            found |= evaluate(forecast, truth, part=wild, keep=volatile)
-            # A calibrator leaves the points alone, so their scores are those of the raw forecast.
-            scores |= {key: value for key, value in found.items() if not part or key.startswith("interval/")}
-            if forecast.quantiles is None:
-                continue
-            scores[metric_name("interval", part, "log_score")] = log_score(forecast, truth)
-            scores[metric_name("interval", wild, "log_score")] = log_score(
-                forecast.take(volatile), truth[volatile]
-            )
-            risk = risk_scores(forecast, truth)
-            scores |= {metric_name("risk", part, name): value for name, value in risk.items()}
-            arrays[f"pit/{part}"] = pit(forecast, truth)
-        one = model.fits[-1] if isinstance(model, Refitted) else model
-        pretrained = isinstance(one, Pretrained)  # it reads the series alone, so it relies on no feature
-        groups = {} if pretrained else channel_groups(test.features, data.inputs.lookback)
-        probed, tags = probe(model, test, forecasts[""], groups, self.believable)
-        tags |= {"may have seen the test days": LEAK} if pretrained else {}
-        return Evaluation(scores | probed, test.times, truth, forecasts, tags, arrays=arrays)
+        arrays |= {f"pit/{part}": pit(f, truth) for part, f in forecasts.items() if f.quantiles is not None}
+        blocks["test"] = Block(
+            test.times,
+            truth,
+            forecasts,
+            subsets={"volatile": volatile},
+            calibrated=frozenset(calibrators),
+        )
+        leak = {"may have seen the test days": LEAK} if _is_pretrained(model) else {}
+        return Evaluation(blocks, arrays=arrays, notes=leak)
+
+    def probe(self, fitted: Fitted, evaluation: Evaluation) -> Measured:
+        """Disturb what the model reads; one that reads the series alone relies on no feature."""
+        test = fitted.test
+        pretrained = _is_pretrained(fitted.model)
+        groups = {} if pretrained else channel_groups(test.features, fitted.data.inputs.lookback)
+        return probe(fitted.model, test, evaluation.test.forecasts[""], groups, self.believable)
+
+
+def _is_pretrained(model: Model) -> bool:
+    return isinstance(model.fits[-1] if isinstance(model, Refitted) else model, Pretrained)

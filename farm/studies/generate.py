@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BeforeValidator, model_validator
 
 from farm.base.config import listed
@@ -25,16 +26,17 @@ from farm.base.generative import (
 from farm.base.model import Model
 from farm.base.registry import component
 from farm.base.search_space import Float, Int
-from farm.base.types import Dataset, Floats, Latents
+from farm.base.types import Dataset, Floats, Forecast, Latents, Windows
 from farm.data.panel import Panel
 from farm.data.returns import hidden_entries, return_dataset, return_table
 from farm.data.splits import Chronological
 from farm.evaluation.covariance import covariance_scores, portfolio_scores
 from farm.evaluation.generative import generative_scores
 from farm.evaluation.latent import active_units, collapse, kl_per_dimension
-from farm.evaluation.metric import evaluate, metric_name
-from farm.evaluation.probes import imputation_causality, told
-from farm.studies.study import STUDIES, Evaluation, PanelStudy
+from farm.evaluation.metric import measure, metric_name
+from farm.evaluation.probes import imputation_causality, warned
+from farm.evaluation.scores import Block, Evaluation, Fitted, Measured
+from farm.studies.study import STUDIES, PanelStudy
 
 BESIDE = {"hidden10": 0.1, "hidden50": 0.5}  # parts that are scored beside the ranked one
 BOUND_SAMPLES = 64
@@ -105,116 +107,165 @@ class GenerateStudy(PanelStudy):
             table.to_numpy(), days, self.tickers(), self.lookback, self.split, self.hidden, self.recent
         )
 
-    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
-        """Score the test block: the ranked imputation, and whatever else the model can do.
+    def evaluate(self, fitted: Fitted) -> Evaluation:
+        """Fill hidden entries of the blocks, and keep what pictures need of whatever else the model can do.
 
         Likelihoods are of scaled returns, in nats a day: that of unscaled ones is lower by the same
         number for every model. Metrics, by section: ``test/...`` and ``test/hidden10/...`` of
         imputations; ``density``; ``bound``; ``covariance`` and ``portfolio``; ``generated``; ``factors``.
         """
-        if not isinstance(model, Imputer):
-            raise TypeError(
-                f"{type(model).__name__} fills no hidden entries, which ranks this study's models"
-            )
-        val, train = returns_of(data.val), returns_of(data.train)
-        scores = evaluate(model.predict(val), val.hidden_returns(val.mask), block="val")
-        if isinstance(model, Density):
-            scores["density/train"] = float(model.log_likelihood(train.rows, train.first).mean())
-            scores["density/val"] = float(model.log_likelihood(val.rows, val.first).mean())
-        test = returns_of(data.open_test())
-        actual = test.hidden_returns(test.mask)
-        forecasts = {"": model.predict(test)}
-        scores |= evaluate(forecasts[""], actual)
+        model = fitted.model
+        blocks = {"val": self.forecast(model, fitted.data.val)}
+        test = returns_of(fitted.test)
+        blocks["test"] = self.forecast(model, test)
         for part, share in BESIDE.items():
             mask = hidden_entries(test.mask.shape, share, seed=TEST_BLOCK)
-            scores |= evaluate(model.forecast_hidden(test, mask), test.hidden_returns(mask), part=part)
+            blocks[f"test/{part}"] = _imputed(test, mask, _imputer(model).forecast_hidden(test, mask))
         arrays = _describe(model, test)
-        for described in (_density, _covariance, _generated):
-            found, kept = described(model, train, test)
-            scores |= found
-            arrays |= kept
-        if "loadings" in arrays:
-            systematic = (arrays["loadings"] ** 2).sum(axis=1)
-            share = systematic / (systematic + arrays["idiosyncratic"])
-            scores["factors/count"] = float(arrays["loadings"].shape[1])
-            scores |= {
-                f"factors/systematic_{name}": float(v) for name, v in zip(test.features, share, strict=True)
-            }
-        probed, tags = told(forecasts[""], actual, imputation_causality(model, test), self.believable, {})
-        scores |= probed
+        if isinstance(model, Density):
+            arrays["density"] = model.log_likelihood(test.rows, test.first)
+        if (covariance := _covariance(fitted)) is not None:
+            arrays |= {"covariance": covariance, "portfolio": _portfolio(fitted, covariance)[1]}
+        if isinstance(model, WindowGenerator):
+            arrays["generated"] = _drawn(fitted)[:64].astype(np.float32)
         if isinstance(model, LatentSpace):
-            latents = model.encode(test.x, SEED)
-            scores["latent/kl"] = float(kl_per_dimension(latents).sum())
-            scores["latent/active_units"] = float(active_units(latents.mean))
-            tags |= {"latent collapsed": reason} if (reason := collapse(latents)) else {}
-            arrays |= _latent_arrays(model, latents, test)
-        if isinstance(model, NoisyGradients):
-            moments = model.gradient_moments(train.x[:GRADIENT_WINDOWS], GRADIENT_REPEATS, SEED)
-            scores |= {
-                f"gradient/{name}_variance": float(found.variance.sum()) for name, found in moments.items()
-            }
-        when, asset = np.nonzero(test.mask)
-        return Evaluation(
-            scores,
-            test.days[test.first :][when],
-            actual,
-            forecasts,
-            tags,
-            arrays=arrays,
-            items=tuple(test.features[a] for a in asset),
-        )
+            arrays |= _latent_arrays(model, _latents(fitted), test)
+        return Evaluation(blocks, arrays=arrays)
+
+    def forecast(self, model: Model, windows: Windows) -> Block:
+        """Fill the entries that a block hides."""
+        block = returns_of(windows)
+        return _imputed(block, block.mask, _imputer(model).predict(block))
+
+    def probe(self, fitted: Fitted, evaluation: Evaluation) -> Measured:
+        """Disturb what the model may not see."""
+        seen = imputation_causality(_imputer(fitted.model), returns_of(fitted.test))
+        ranked = evaluation.test
+        return warned(ranked.forecasts[""], ranked.actual, seen, self.believable, {})
 
 
-Scored = tuple[dict[str, float], dict[str, Floats]]
+def _imputer(model: Model) -> Imputer:
+    if not isinstance(model, Imputer):
+        raise TypeError(f"{type(model).__name__} fills no hidden entries, which ranks this study's models")
+    return model
 
 
-def _density(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
-    """Score the exact likelihood, or what bounds it, in nats a day."""
-    scores: dict[str, float] = {}
-    arrays: dict[str, Floats] = {}
-    if isinstance(model, Density):
-        arrays["density"] = model.log_likelihood(test.rows, test.first)
-        scores["density/log_likelihood"] = float(arrays["density"].mean())
-    if isinstance(model, LatentBound):
-        days = test.x.shape[1]
-        elbo, weighted = model.bound(test.apart, BOUND_SAMPLES, SEED)
-        scores |= {
-            "bound/elbo": float(elbo.mean() / days),
-            "bound/importance_weighted": float(weighted.mean() / days),
-            # A lower estimate of the gap, as the likelihood is not below the weighted bound.
-            "bound/gap": float((weighted - elbo).mean() / days),
-        }
-    return scores, arrays
+def _imputed(windows: ReturnWindows, mask: npt.NDArray[np.bool_], forecast: Forecast) -> Block:
+    """Lay out the entries that a mask hides, day by day."""
+    when, asset = np.nonzero(mask)
+    items = tuple(windows.features[a] for a in asset)
+    days = windows.days[windows.first :][when]
+    return Block(days, windows.hidden_returns(mask), {"": forecast}, items)
 
 
-def _covariance(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
+@measure(
+    "block", study="generate", requires=Density, section="density", blocks=("train", "val", "test"),
+    directions={"log_likelihood": "max"},
+)  # fmt: skip
+def likelihood(fitted: Fitted, windows: Windows) -> dict[str, float]:
+    """Compute the mean exact log likelihood of a day, in nats."""
+    block = returns_of(windows)
+    assert isinstance(fitted.model, Density)
+    return {"log_likelihood": float(fitted.model.log_likelihood(block.rows, block.first).mean())}
+
+
+@measure(
+    "block", study="generate", requires=LatentBound, section="bound", blocks=("val", "test"),
+    directions={"elbo": "max", "importance_weighted": "max"},
+)  # fmt: skip
+def bound(fitted: Fitted, windows: Windows) -> dict[str, float]:
+    """Compute bounds of the log likelihood of a day, in nats."""
+    block = returns_of(windows)
+    assert isinstance(fitted.model, LatentBound)
+    days = block.x.shape[1]
+    elbo, weighted = fitted.model.bound(block.apart, BOUND_SAMPLES, SEED)
+    return {
+        "elbo": float(elbo.mean() / days),
+        "importance_weighted": float(weighted.mean() / days),
+        # A lower estimate of the gap, as the likelihood is not below the weighted bound.
+        "gap": float((weighted - elbo).mean() / days),
+    }
+
+
+@measure("model", study="generate")
+def covariance(fitted: Fitted, evaluation: Evaluation) -> dict[str, float]:
     """Score the covariance, and the portfolio of the assets beside the market that is built on it."""
-    if isinstance(model, Covariance):
-        covariance = model.covariance()
-    elif isinstance(model, WindowGenerator):
-        drawn = model.draw(COVARIANCE_WINDOWS, SEED + 1)
-        covariance = np.cov(drawn.reshape(-1, drawn.shape[2]), rowvar=False)
-    else:
-        return {}, {}
-    scores = {
-        metric_name("covariance", "", k): v for k, v in covariance_scores(covariance, test.block).items()
-    }
-    unscaled = (covariance * np.outer(test.scale, test.scale))[1:, 1:]
-    returns = (test.block * test.scale + test.mean)[:, 1:]
-    found, daily = portfolio_scores(unscaled, returns)
-    scores |= {f"portfolio/{name}": value for name, value in found.items()}
-    return scores, {"covariance": covariance, "portfolio": daily}
+    found = _covariance(fitted)
+    if found is None:
+        return {}
+    scores = covariance_scores(found, returns_of(fitted.test).block)
+    values = {metric_name("covariance", "", name): value for name, value in scores.items()}
+    return values | {f"portfolio/{name}": value for name, value in _portfolio(fitted, found)[0].items()}
 
 
-def _generated(model: Model, train: ReturnWindows, test: ReturnWindows) -> Scored:
+@measure("model", study="generate", requires=WindowGenerator)
+def generated(fitted: Fitted, evaluation: Evaluation) -> dict[str, float]:
     """Score as many generated windows as the test block has, beside it."""
-    if not isinstance(model, WindowGenerator):
-        return {}, {}
-    drawn = model.draw(len(test.x), SEED)
-    found = generative_scores(test.x, drawn, train.x, SEED)
-    return {metric_name("generated", "", name): value for name, value in found.items()}, {
-        "generated": drawn[:64].astype(np.float32)
+    train, test = fitted.data.train, fitted.test
+    found = generative_scores(test.x, _drawn(fitted), train.x, SEED)
+    return {metric_name("generated", "", name): value for name, value in found.items()}
+
+
+@measure("model", study="generate", requires=Factors)
+def factors(fitted: Fitted, evaluation: Evaluation) -> dict[str, float]:
+    """Count the factors, and compute the share of each asset's variance that they explain."""
+    assert isinstance(fitted.model, Factors)
+    loadings = fitted.model.loadings()
+    systematic = (loadings**2).sum(axis=1)
+    share = systematic / (systematic + fitted.model.idiosyncratic())
+    names = [f"factors/systematic_{name}" for name in fitted.test.features]
+    return {"factors/count": float(loadings.shape[1])} | dict(zip(names, map(float, share), strict=True))
+
+
+@measure("model", study="generate", requires=LatentSpace)
+def latent(fitted: Fitted, evaluation: Evaluation) -> Measured:
+    """Measure how far the latents of the test windows are from their prior."""
+    found = _latents(fitted)
+    values = {
+        "latent/kl": float(kl_per_dimension(found).sum()),
+        "latent/active_units": float(active_units(found.mean)),
     }
+    return Measured(values, {"latent collapsed": collapse(found)})
+
+
+@measure("model", study="generate", requires=NoisyGradients)
+def gradient(fitted: Fitted, evaluation: Evaluation) -> dict[str, float]:
+    """Compute the variance of the estimators of the gradient."""
+    assert isinstance(fitted.model, NoisyGradients)
+    moments = fitted.model.gradient_moments(fitted.data.train.x[:GRADIENT_WINDOWS], GRADIENT_REPEATS, SEED)
+    return {f"gradient/{name}_variance": float(found.variance.sum()) for name, found in moments.items()}
+
+
+def _covariance(fitted: Fitted) -> Floats | None:
+    """Return the covariance of scaled returns, (A, A); None of a model that has none."""
+    model = fitted.model
+    if isinstance(model, Covariance):
+        return fitted.once("covariance", model.covariance)
+    if isinstance(model, WindowGenerator):
+        drawn = fitted.once("drawn for the covariance", lambda: model.draw(COVARIANCE_WINDOWS, SEED + 1))
+        return np.asarray(np.cov(drawn.reshape(-1, drawn.shape[2]), rowvar=False))
+    return None
+
+
+def _portfolio(fitted: Fitted, covariance: Floats) -> tuple[dict[str, float], Floats]:
+    """Score the portfolio of the assets beside the market; return its daily returns too."""
+    test = returns_of(fitted.test)
+    unscaled = (covariance * np.outer(test.scale, test.scale))[1:, 1:]
+    return portfolio_scores(unscaled, (test.block * test.scale + test.mean)[:, 1:])
+
+
+def _drawn(fitted: Fitted) -> Floats:
+    """Generate as many windows as the test block has."""
+    model = fitted.model
+    assert isinstance(model, WindowGenerator)
+    return fitted.once("drawn", lambda: model.draw(len(fitted.test.x), SEED))
+
+
+def _latents(fitted: Fitted) -> Latents:
+    """Encode the windows of the test block."""
+    model = fitted.model
+    assert isinstance(model, LatentSpace)
+    return fitted.once("latents", lambda: model.encode(fitted.test.x, SEED))
 
 
 def _describe(model: Model, test: ReturnWindows) -> dict[str, Floats]:

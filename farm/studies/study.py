@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, SerializeAsAny
@@ -12,62 +11,15 @@ from pydantic import BeforeValidator, SerializeAsAny
 from farm.base.config import Config
 from farm.base.model import Model
 from farm.base.registry import Registry, resolve
-from farm.base.types import Dataset, Dates, Floats, Forecast, Inputs, Windows
+from farm.base.types import Dataset, Floats, Inputs, Windows
 from farm.data.panel import Panel
 from farm.data.surface import Surfaces
-from farm.evaluation.metric import evaluate
+from farm.evaluation.metric import measure
 from farm.evaluation.probes import channel_groups, probe
+from farm.evaluation.scores import Block, Evaluation, Fitted, Measured
 from farm.training.curriculum import CurriculumConfig
 
 Source = Panel | Surfaces  # what a study cuts its blocks from
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How a taught model did on the test block.
-
-    Parameters
-    ----------
-    metrics
-        Scores by their full names; one that the truths leave undefined is NaN.
-    times, actual
-        Dates and truths of the test block, (B,).
-    forecasts
-        Forecasts by the name of the evaluation; the one that is ranked is named ``""``.
-    tags
-        What a reader should be warned of, by name.
-    oracles
-        Evaluations, among `forecasts`, that have seen the truth; they are shown, never ranked.
-    arrays
-        What pictures need beside the forecasts, by name, such as latents.
-    items
-        What each sample is about, B names, where a day has several: a cell of a surface, an asset.
-        Empty where each day has one sample. Verdicts treat an item as they treat a ticker.
-
-    Raises
-    ------
-    ValueError
-        If there is no forecast to rank, or it is that of an oracle.
-    """
-
-    metrics: dict[str, float]
-    times: Dates
-    actual: Floats
-    forecasts: dict[str, Forecast]
-    tags: dict[str, str] = field(default_factory=dict)
-    oracles: tuple[str, ...] = ()
-    arrays: dict[str, Floats] = field(default_factory=dict)
-    items: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Hold the ranked forecast to honesty and the items to their number."""
-        if self.items and len(self.items) != len(self.actual):
-            raise ValueError(f"{len(self.items)} items, expected one for each of {len(self.actual)} samples")
-        if "" not in self.forecasts or "" in self.oracles or not set(self.oracles) <= set(self.forecasts):
-            raise ValueError(
-                f"forecasts {sorted(self.forecasts)} with oracles {self.oracles}: expected one named '',"
-                " which is no oracle"
-            )
 
 
 class StudyConfig(Config):
@@ -99,15 +51,40 @@ class StudyConfig(Config):
             With the phase and what it needs.
         """
 
-    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
-        """Forecast, score and probe the validation block, then the test block, which is read here."""
-        scores = evaluate(model.predict(data.val), data.val.truth, block="val")
-        test = data.open_test()
-        forecast = model.predict(test)
-        scores |= evaluate(forecast, test.truth, block="test")
-        groups = channel_groups(test.features, data.inputs.lookback)
-        probed, warnings = probe(model, test, forecast, groups, self.believable)
-        return Evaluation(scores | probed, test.times, test.truth, {"": forecast}, warnings)
+    def evaluate(self, fitted: Fitted) -> Evaluation:
+        """Forecast the validation block, that of calibration if there is one, and then the test block."""
+        data = fitted.data
+        blocks = {"val": self.forecast(fitted.model, data.val)}
+        if data.calibration is not None:
+            blocks["calibration"] = self.forecast(fitted.model, data.calibration)
+        return Evaluation(blocks | {"test": self.forecast(fitted.model, fitted.test)})
+
+    def forecast(self, model: Model, windows: Windows) -> Block:
+        """Forecast a block of samples as it is ranked.
+
+        Raises
+        ------
+        UserError
+            If the study forecasts no block at once.
+        """
+        return Block(windows.times, windows.truth, {"": model.predict(windows)})
+
+    def scores_on_validation(self, part: str) -> bool:
+        """Return whether metrics of the validation block are computed under this part of their name."""
+        return part == ""
+
+    def probe(self, fitted: Fitted, evaluation: Evaluation) -> Measured:
+        """Disturb what the model reads; see `farm.evaluation.probes`."""
+        test = fitted.test
+        groups = channel_groups(test.features, fitted.data.inputs.lookback)
+        return probe(fitted.model, test, evaluation.test.forecasts[""], groups, self.believable)
+
+
+@measure("model")
+def probes(fitted: Fitted, evaluation: Evaluation) -> Measured:
+    """Disturb what the model reads, as its study does."""
+    found: Measured = fitted.study.probe(fitted, evaluation)
+    return found
 
 
 class PanelStudy(StudyConfig):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, final
@@ -14,17 +15,14 @@ from farm.base.model import Model, PathGenerator, ReturnsOracle
 from farm.base.registry import component
 from farm.base.search_space import Choice, Float, Int
 from farm.base.surfaces import Past, Paths, SurfaceInputs, SurfaceWindows
-from farm.base.types import Dataset, Floats, Forecast
+from farm.base.types import Dataset, Floats, Forecast, Windows
 from farm.calibration.lead_time import LeadTimeConformal
 from farm.data.splits import Blocks, SurfaceSplit
 from farm.data.surface import Surfaces
 from farm.data.surface_windows import cell_names, surface_dataset
 from farm.data.volatility import ewma_volatility
-from farm.evaluation.cointegration import Mask
-from farm.evaluation.intervals import violations
-from farm.evaluation.metric import evaluate
+from farm.evaluation.metric import measure
 from farm.evaluation.paths import (
-    FlatPaths,
     Stretch,
     arbitrage_scores,
     cointegration_scores,
@@ -32,12 +30,14 @@ from farm.evaluation.paths import (
     energy_score,
     flatten,
     pass_scores,
-    path_scores,
+    path_block,
+    path_subsets,
 )
-from farm.evaluation.probes import path_causality, told
+from farm.evaluation.probes import path_causality, warned
 from farm.evaluation.regimes import above_quantile, crisis_years
+from farm.evaluation.scores import Block, Evaluation, Fitted, Mask, Measured
 from farm.models.surface_cvae import SurfaceCVAE
-from farm.studies.study import STUDIES, Evaluation, Source, StudyConfig
+from farm.studies.study import STUDIES, Source, StudyConfig
 from farm.training.curriculum import CurriculumConfig
 from farm.training.rollout import DeploymentConfig, generate_paths, require_no_gap
 
@@ -154,8 +154,8 @@ class SurfaceStudy(StudyConfig):
         assert isinstance(source, Surfaces)
         return source.digest
 
-    def evaluate(self, model: Model, data: Dataset) -> Evaluation:
-        """Generate the test block, a year at a time, and score it.
+    def evaluate(self, fitted: Fitted) -> Evaluation:
+        """Generate the blocks, on test days a year at a time.
 
         The ranked forecast ``""`` is the change of every cell since the last known day, at the offset
         `offset`. Beside it: ``overlap``, for a network that rolls; ``conformal``, the ranked forecast
@@ -165,73 +165,115 @@ class SurfaceStudy(StudyConfig):
         ``test/next-day``. See `farm.evaluation.paths` for the names of the rest, and
         `farm.evaluation.probes.path_causality` for what must not move a path.
         """
+        model, data = fitted.model, fitted.data
         assert isinstance(data.inputs, SurfaceInputs)
-        scores, conformal = self._before_test(model, data)
-        test = data.open_test()
-        assert isinstance(test, SurfaceWindows)
-        regimes, volatility = self._regimes(test.past, data)
         cells = cell_names(data.inputs)
-        ways = self._ways(model, test)
-        stretches = {part: _stretches(test, self.days, self.days, way) for part, way in ways.items()}
-        flats = {part: flatten(made) for part, made in stretches.items()}
-        ranked = flats[""]
-        forecasts = {part: flat.forecast for part, flat in flats.items()}
-        forecasts["conformal"] = self._mended(conformal, stretches[""])
-        for part, flat in flats.items():
-            found = path_scores(flat, cells, self.offset, regimes, part)
-            if part == "overlap":  # its passes are its own, not slices of the calendar
-                found = {name: value for name, value in found.items() if "/pass" not in name}
-                found |= pass_scores(stretches[part], part)
-            scores |= found
-        mended = replace(ranked, forecast=forecasts["conformal"])
-        every = path_scores(mended, (), self.offset, regimes, "conformal")
-        scores |= {name: value for name, value in every.items() if name.startswith("interval/")}
-        made = stretches[""]
-        scores["interval/energy_score"] = energy_score(made)
-        scores["test/correlation_distance"] = correlation_score(made)
-        scores |= arbitrage_scores(made, data.inputs)
-        scores |= cointegration_scores(made, volatility, regimes)
-        forecast, truth = _next_day(model.predict(test), test)
-        scores |= evaluate(forecast, truth, part="next-day")
-        seen = path_causality(model, lambda some, row: self._ways(model, some)[""](row, PROBED_DAYS), test)
-        probed, warnings = told(forecast, truth, seen, self.believable, {})
-        scores |= probed
-        oracles = tuple(part for part, some in stretches.items() if some[0].paths.oracle)
-        return Evaluation(
-            scores,
-            ranked.dates,
-            ranked.truth,
-            forecasts,
-            warnings,
-            oracles=oracles,
-            arrays=_drawn(made, data.inputs),
-            items=tuple(cells[cell] for cell in ranked.cell),
-        )
-
-    def _before_test(self, model: Model, data: Dataset) -> tuple[dict[str, float], LeadTimeConformal]:
-        """Score validation and training days, and learn the intervals' factors."""
-        val, calibration, train = data.val, data.calibration, data.train
-        assert isinstance(val, SurfaceWindows)
+        tried = self._tried(fitted)
+        flat, half = flatten(tried), flatten([stretch.cut(SIX_MONTHS) for stretch in tried])
+        blocks = {
+            "val": path_block({"": flat}, cells, path_subsets(flat, self.offset, {})),
+            "val/six-month": path_block({"": half}, (), path_subsets(half, self.offset, {})),
+        }
+        if (known := self._in_sample(fitted)) is not None:
+            crisis = flatten(known)
+            blocks[f"train/{IN_SAMPLE}"] = path_block({"": crisis}, (), path_subsets(crisis, self.offset, {}))
+        calibration = data.calibration
         assert isinstance(calibration, SurfaceWindows)
-        assert isinstance(train, SurfaceWindows)
-        assert isinstance(data.inputs, SurfaceInputs)
-        cells = cell_names(data.inputs)
-        whole = [start for start in range(0, len(val), VAL_STRIDE) if len(val) - start >= self.days]
-        regimes, volatility = self._regimes(val.past, data)
-        tried = _stretches(val, self.days, VAL_STRIDE, self._ways(model, val)[""], whole or [0])
-        scores = path_scores(flatten(tried), cells, self.offset, {}, block="val")
-        half = [stretch.cut(SIX_MONTHS) for stretch in tried]
-        scores |= path_scores(flatten(half), (), self.offset, {}, "six-month", "val")
-        scores["val/violations"] = _violations(flatten(tried))
-        scores["val/six-month/violations"] = _violations(flatten(half))
-        passes = [scores.get(f"val/six-month/pass{number}/rmse") for number in (1, 2)]
-        if passes[0] and passes[1]:
-            scores["val/six-month/degradation"] = passes[1] / passes[0]
-        scores |= cointegration_scores(half, volatility, regimes, "val")
         kept = _stretches(calibration, self.days, CALIBRATION_STRIDE, self._ways(model, calibration)[""])
         conformal, flat = LeadTimeConformal(), flatten(kept)
         conformal.learn(flat.forecast, flat.truth, flat.lead, len(kept))
-        return scores | self._in_sample(model, data, train), conformal
+        blocks["calibration"] = replace(path_block({"": flat}), sampled={})  # it is not scored
+        stretches = self._generated(fitted)
+        flats = {part: flatten(made) for part, made in stretches.items()}
+        ranked = flats[""]
+        test = fitted.test
+        assert isinstance(test, SurfaceWindows)
+        regimes, _ = self._regimes(test.past, data)
+        plain = path_block(flats, cells, path_subsets(ranked, self.offset, regimes))
+        blocks["test"] = replace(
+            plain,
+            forecasts={**plain.forecasts, "conformal": self._mended(conformal, stretches[""])},
+            # Its passes are its own, not slices of the calendar.
+            subsets_of={"overlap": tuple(regimes)},
+            calibrated=frozenset({"conformal"}),
+        )
+        forecast, truth = _next_day(model.predict(test), test)
+        blocks["test/next-day"] = Block(test.times, truth, {"": forecast})
+        oracles = tuple(part for part, some in stretches.items() if some[0].paths.oracle)
+        return Evaluation(blocks, oracles, _drawn(stretches[""], data.inputs))
+
+    def scores_on_validation(self, part: str) -> bool:
+        """Return whether validation days are scored by this part; see `StudyConfig.scores_on_validation`."""
+        return re.fullmatch(r"(six-month)?/?(pass\d+)?", part) is not None
+
+    def forecast(self, model: Model, windows: Windows) -> Block:
+        """Refuse: a year of days is generated from few starts, which costs more than an epoch."""
+        raise UserError(
+            "study surface: it forecasts no block at once: a curriculum stops on the loss of its phase"
+        )
+
+    def probe(self, fitted: Fitted, evaluation: Evaluation) -> Measured:
+        """Disturb the days to come."""
+        model, test = fitted.model, fitted.test
+        assert isinstance(test, SurfaceWindows)
+        ranked = evaluation.blocks["test/next-day"]
+        seen = path_causality(model, lambda some, row: self._ways(model, some)[""](row, PROBED_DAYS), test)
+        return warned(ranked.forecasts[""], ranked.actual, seen, self.believable, {})
+
+    def _generated(self, fitted: Fitted) -> dict[str, list[Stretch]]:
+        """Generate the test block in every way."""
+        test = fitted.test
+        assert isinstance(test, SurfaceWindows)
+        ways = self._ways(fitted.model, test)
+        return fitted.once(
+            "stretches",
+            lambda: {part: _stretches(test, self.days, self.days, way) for part, way in ways.items()},
+        )
+
+    def _tried(self, fitted: Fitted) -> list[Stretch]:
+        """Generate stretches of validation days."""
+        val = fitted.data.val
+        assert isinstance(val, SurfaceWindows)
+        whole = [start for start in range(0, len(val), VAL_STRIDE) if len(val) - start >= self.days]
+        way = self._ways(fitted.model, val)[""]
+        return fitted.once("tried", lambda: _stretches(val, self.days, VAL_STRIDE, way, whole or [0]))
+
+    def _in_sample(self, fitted: Fitted) -> list[Stretch] | None:
+        """Generate the last crisis among the training days, if there is one: the model has learnt from it."""
+        train = fitted.data.train
+        assert isinstance(train, SurfaceWindows)
+        regimes, _ = self._regimes(train.past, fitted.data)
+        learnt = np.flatnonzero(regimes["crisis"][train.first :]) + train.first
+        learnt = learnt[learnt >= train.position[0]]
+        if not len(learnt):
+            return None
+        breaks = np.flatnonzero(np.diff(learnt) > 21)
+        first = int(learnt[breaks[-1] + 1] if len(breaks) else learnt[0])
+        starts = list(range(first - train.first, int(learnt[-1]) + 1 - train.first, self.days))
+        way = self._ways(fitted.model, train)[""]
+        return fitted.once("in sample", lambda: _stretches(train, self.days, self.days, way, starts))
+
+    def measure_paths(self, fitted: Fitted) -> dict[str, float]:
+        """Score generated surfaces as such: jointly, by pass, by arbitrage and by cointegration."""
+        data, stretches = fitted.data, self._generated(fitted)
+        assert isinstance(data.inputs, SurfaceInputs)
+        assert isinstance(fitted.test, SurfaceWindows)
+        assert isinstance(data.val, SurfaceWindows)
+        assert isinstance(data.train, SurfaceWindows)
+        made = stretches[""]
+        regimes, volatility = self._regimes(fitted.test.past, data)
+        scores = {"interval/energy_score": energy_score(made)}
+        scores["test/correlation_distance"] = correlation_score(made)
+        scores |= pass_scores(stretches["overlap"], "overlap") if "overlap" in stretches else {}
+        scores |= arbitrage_scores(made, data.inputs)
+        scores |= cointegration_scores(made, volatility, regimes)
+        regimes, volatility = self._regimes(data.val.past, data)
+        half = [stretch.cut(SIX_MONTHS) for stretch in self._tried(fitted)]
+        scores |= cointegration_scores(half, volatility, regimes, "val")
+        if (known := self._in_sample(fitted)) is not None:
+            regimes, volatility = self._regimes(data.train.past, data)
+            scores |= cointegration_scores(known, volatility, {"crisis": regimes["crisis"]}, IN_SAMPLE)
+        return scores
 
     def _mended(self, conformal: LeadTimeConformal, stretches: list[Stretch]) -> Forecast:
         """Widen the intervals of each stretch by what calibration and the stretches before it needed."""
@@ -245,22 +287,6 @@ class SurfaceStudy(StudyConfig):
             np.concatenate([forecast.quantiles for forecast in mended if forecast.quantiles is not None]),
             mended[0].levels,
         )
-
-    def _in_sample(self, model: Model, data: Dataset, train: SurfaceWindows) -> dict[str, float]:
-        """Score the last crisis among the training days, which the model has learnt from."""
-        regimes, volatility = self._regimes(train.past, data)
-        learnt = np.flatnonzero(regimes["crisis"][train.first :]) + train.first
-        learnt = learnt[learnt >= train.position[0]]
-        if not len(learnt):
-            return {}
-        breaks = np.flatnonzero(np.diff(learnt) > 21)
-        first = int(learnt[breaks[-1] + 1] if len(breaks) else learnt[0])
-        starts = list(range(first - train.first, int(learnt[-1]) + 1 - train.first, self.days))
-        known = _stretches(train, self.days, self.days, self._ways(model, train)[""], starts)
-        flat = flatten(known)
-        scores = path_scores(flat, (), self.offset, {}, IN_SAMPLE, "train")
-        scores[f"train/{IN_SAMPLE}/violations"] = _violations(flat)
-        return scores | cointegration_scores(known, volatility, {"crisis": regimes["crisis"]}, IN_SAMPLE)
 
     def _regimes(self, past: Past, data: Dataset) -> tuple[dict[str, Mask], Floats]:
         """Mark the days of each regime, and give the EWMA volatility, (N,) each."""
@@ -310,6 +336,13 @@ class SurfaceStudy(StudyConfig):
         return ways
 
 
+@measure("model", study="surface")
+def generated_paths(fitted: Fitted, evaluation: Evaluation) -> dict[str, float]:
+    """Score generated surfaces; see `SurfaceStudy.measure_paths`."""
+    found: dict[str, float] = fitted.study.measure_paths(fitted)
+    return found
+
+
 def _stretches(
     windows: SurfaceWindows, days: int, stride: int, way: Generate, starts: Iterable[int] | None = None
 ) -> list[Stretch]:
@@ -334,14 +367,15 @@ def _stretches(
         row, stop = windows.first + start, windows.first + min(start + days, size)
         made.append(
             Stretch(
-                row, past.days[row:stop], past.surface[row - 1], past.surface[row:stop], way(row, stop - row)
+                row,
+                past.days[row:stop],
+                past.days[row - 1],
+                past.surface[row - 1],
+                past.surface[row:stop],
+                way(row, stop - row),
             )
         )
     return made
-
-
-def _violations(flat: FlatPaths) -> float:
-    return violations(flat.forecast, flat.truth)
 
 
 def _next_day(forecast: Forecast, test: SurfaceWindows) -> tuple[Forecast, Floats]:

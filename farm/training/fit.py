@@ -16,10 +16,12 @@ from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import AfterValidator
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from farm.base.config import Config
+from farm.base.errors import UserError, shown
 from farm.base.search_space import Choice, Float, Int
 from farm.base.types import Windows
 from farm.models.network import Batch, Network
@@ -30,8 +32,21 @@ MOST_PARTS = 64  # that a batch is taken in before a GPU without room for it fai
 EVALUATION_BATCH = 1024  # samples of the validation block that are scored together
 
 
+LOSS = "loss"
+
+
+def _check_stopping_metric(name: str) -> str:
+    """Refuse a number that is not of the validation block."""
+    if name != LOSS and not name.startswith("val/"):
+        raise UserError(
+            f"training: got the stopping metric {shown(name)}, expected {LOSS} or a metric of the validation"
+            " block: set training.stopping_metric to one such as val/rmse"
+        )
+    return name
+
+
 class TrainingConfig(Config):
-    """How a network is taught: Adam on shuffled batches, stopped early on the validation loss.
+    """How a network is taught: Adam on shuffled batches, stopped early on the validation block.
 
     Parameters
     ----------
@@ -47,6 +62,9 @@ class TrainingConfig(Config):
         Largest norm of the gradient; a longer one is scaled down to it.
     mixed_precision
         Whether a GPU computes in bfloat16 where that is safe. A CPU never does.
+    stopping_metric
+        What decides which epoch is best: ``loss``, the validation loss, or any metric of the validation
+        block that the model gives, such as ``val/crps``.
     """
 
     epochs: Annotated[int, Int(1, 100_000)] = 100
@@ -55,6 +73,7 @@ class TrainingConfig(Config):
     batch_size: Annotated[int, Int(1, 65_536, log=True)] = 64
     gradient_clip: Annotated[float, Float(1e-6, 1e6, log=True)] = 1.0
     mixed_precision: Annotated[bool, Choice((False, True))] = False
+    stopping_metric: Annotated[str, AfterValidator(_check_stopping_metric)] = LOSS
 
 
 @dataclass(frozen=True)
@@ -139,6 +158,7 @@ def fit(
     keep: Callable[[Checkpoint], None] | None = None,
     keep_every: float = 0.0,
     since: float | None = None,
+    judge: Callable[[], float] | None = None,
 ) -> History:
     """Teach a network and leave in it the weights of its best epoch.
 
@@ -166,6 +186,9 @@ def fit(
         Seconds that pass at least between two such calls.
     since
         When the last one was, on the monotonic clock; None for now.
+    judge
+        Scores the network as it stands, less is better, where another number than the validation loss
+        decides which epoch is best.
 
     Returns
     -------
@@ -204,9 +227,10 @@ def fit(
             )
         epochs.append(Epoch(number, train_loss, val_loss, time.perf_counter() - started, parts=parts))
         report(epochs[-1])
-        if val_loss < best_loss:
+        judged = val_loss if judge is None else judge()
+        if judged < best_loss:
             # state_dict() aliases the live weights, so it must be copied.
-            best_loss, best_epoch, best_state = val_loss, number, copy.deepcopy(network.state_dict())
+            best_loss, best_epoch, best_state = judged, number, copy.deepcopy(network.state_dict())
         if keep is not None and time.monotonic() - kept >= keep_every:
             kept = time.monotonic()
             tensors, record = capture(network, best_state, optimizer, order)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from farm.base.search_space import Resources
-from farm.experiment import TrialConfig, run
+from farm.evaluation.scores import undefined
+from farm.experiment import TrialConfig, require_number, run
 from farm.space import Objective, SearchPlan, Space
 from farm.store import Store
 from farm.studies.study import Source
@@ -159,9 +160,10 @@ def _trainable(setting: dict[str, Any], source: Source, root: str, objectives: t
             config = TrialConfig.model_validate_json(text)
             result = run(config, source, report=report)
             Store(root).put(signature, config, result)
-            evaluation = result.evaluation
-            levels = evaluation.forecasts[""].levels
-            found.append([objective.of(evaluation.metrics, levels) for objective in objectives])
+            levels, lost = result.evaluation.test.forecasts[""].levels, undefined(result.scores)
+            for objective in objectives:
+                require_number(result.metrics, lost, objective.metric)
+            found.append([objective.of(result.metrics, levels) for objective in objectives])
     except Exception as error:  # noqa: BLE001  (one trial's fault must not end the search)
         tune.report({"error": complaint(error)})
     else:

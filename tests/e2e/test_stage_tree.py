@@ -49,7 +49,7 @@ def source():
 def alone(source) -> dict[str, tuple]:
     """Weights and scores of each row when it is run by itself in this process."""
     results = {row: run(TrialConfig.make(values(row), row), source) for row in ROWS}
-    return {row: (result.state, scores(result.evaluation.metrics)) for row, result in results.items()}
+    return {row: (result.state, scores(result.metrics)) for row, result in results.items()}
 
 
 def scores(metrics: dict[str, float]) -> dict[str, float]:

@@ -11,8 +11,9 @@ from scipy import integrate, stats
 from farm.base.types import Forecast, Windows
 from farm.evaluation.accuracy import rmse
 from farm.evaluation.intervals import crps, pinball, violations
-from farm.evaluation.metric import evaluate
+from farm.evaluation.metric import METRICS
 from farm.evaluation.regimes import VOLATILITY_DAYS, volatile_quarter
+from farm.evaluation.scores import Block, Evaluation, of_forecast, score
 
 LEVELS = (0.05, 0.5, 0.95)
 
@@ -38,33 +39,49 @@ def windows_of(series, start=30):
 def test_a_part_stands_between_the_section_and_the_metric():
     truth = np.random.default_rng(1).normal(0, 0.02, 40)
     forecast = forecast_of(truth)
-    whole, part = evaluate(forecast, truth), evaluate(forecast, truth, part="s4/cqr")
+    whole, part = of_forecast(forecast, truth), of_forecast(forecast, truth, part="s4/cqr")
     assert {"test/s4/cqr/rmse", "interval/s4/cqr/violations", "interval/s4/cqr/crps"} <= set(part)
     assert part == {name.replace("/", "/s4/cqr/", 1): score for name, score in whole.items()}
-    assert "val/s1/mae" in evaluate(forecast, truth, block="val", part="s1")
+    assert "val/s1/mae" in of_forecast(forecast, truth, block="val", part="s1")
+
+
+def scores_of(block):
+    """Scores of an evaluation with that test block, without what reads the model."""
+    found = score(Evaluation({"test": block}), lambda: 1 / 0, "", [*METRICS])
+    return {name: value for one in found.values() for name, value in one.values.items()}
 
 
 def test_a_subset_is_scored_as_if_there_were_nothing_else():
     truth = np.random.default_rng(1).normal(0, 0.02, 40)
+    times = np.arange(40).astype("datetime64[D]")
     forecast = forecast_of(truth)
     keep = np.arange(40) % 3 == 0
-    scores = evaluate(forecast, truth, part="s4/volatile", keep=keep)
+    parts = {"": Forecast(forecast.point), "s4": forecast}
+    subsets = {"volatile": keep, "never": np.zeros(40, dtype=bool)}
+    scores = scores_of(Block(times, truth, parts, subsets=subsets))
     alone = Forecast(forecast.point[keep], forecast.quantiles[keep], LEVELS)
-    assert scores == evaluate(alone, truth[keep], part="s4/volatile")
+    mine = {name: value for name, value in scores.items() if "s4/volatile" in name}
+    assert mine == of_forecast(alone, truth[keep], part="s4/volatile")
     assert scores["test/s4/volatile/rmse"] == rmse(alone, truth[keep]) != rmse(forecast, truth)
     assert scores["interval/s4/volatile/violations"] == violations(alone, truth[keep])
-    points = evaluate(Forecast(forecast.point), truth, part="volatile", keep=keep)
-    assert points["test/volatile/rmse"] == rmse(alone, truth[keep])
+    assert scores["test/volatile/rmse"] == rmse(alone, truth[keep])
+    assert not [name for name in scores if "never" in name]
 
 
-@pytest.mark.parametrize(
-    ("keep", "said"),
-    [(np.arange(40), "int64"), (np.ones(39, dtype=bool), r"\(39,\)"), (np.zeros(40, dtype=bool), "B > 0")],
-)
-def test_a_subset_that_does_not_fit_is_refused(keep, said):
+def test_of_a_calibrated_part_the_intervals_alone_are_scored():
+    truth = np.random.default_rng(1).normal(0, 0.02, 40)
+    times = np.arange(40).astype("datetime64[D]")
+    forecasts = {"": forecast_of(truth), "cqr": forecast_of(truth)}
+    scores = scores_of(Block(times, truth, forecasts, calibrated=frozenset({"cqr"})))
+    assert "interval/cqr/crps" in scores
+    assert not [name for name in scores if name.startswith("test/cqr")]
+
+
+@pytest.mark.parametrize("keep", [np.arange(40), np.ones(39, dtype=bool)])
+def test_a_subset_that_does_not_fit_is_refused(keep):
     truth = np.zeros(40)
-    with pytest.raises(ValueError, match=said):
-        evaluate(forecast_of(truth), truth, keep=keep)
+    with pytest.raises(ValueError, match="subset odd is"):
+        Block(np.arange(40).astype("datetime64[D]"), truth, {"": forecast_of(truth)}, subsets={"odd": keep})
 
 
 def test_the_volatile_quarter_is_found_by_a_slow_loop_too():

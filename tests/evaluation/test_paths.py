@@ -1,12 +1,15 @@
 """Scores of generated paths against slow loops over stretches, days and cells."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scoringrules
 
 from farm.base.surfaces import Paths
 from farm.data.volatility import ewma_volatility
+from farm.evaluation import paths
 from farm.evaluation.paths import (
     Stretch,
     arbitrage_scores,
@@ -15,8 +18,10 @@ from farm.evaluation.paths import (
     energy_score,
     flatten,
     pass_scores,
-    path_scores,
+    path_block,
+    path_subsets,
 )
+from farm.evaluation.scores import Evaluation, numbers, score
 from tests.surface_world import record, world
 
 CELLS = ("a", "b", "c", "d", "e", "f")
@@ -28,7 +33,9 @@ def stretch(row: int, days: int, seed: int, samples: int = 9, extra: int = 0) ->
     rng = np.random.default_rng(seed)
     truth = rng.uniform(0.1, 0.4, (days, 2, 3))
     made = rng.uniform(0.1, 0.4, (samples, days + extra, 2, 3)).astype(np.float32)
-    return Stretch(row, DAYS[row : row + days], rng.uniform(0.1, 0.4, (2, 3)), truth, Paths(made))
+    return Stretch(
+        row, DAYS[row : row + days], DAYS[row - 1], rng.uniform(0.1, 0.4, (2, 3)), truth, Paths(made)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +68,76 @@ def test_a_flat_forecast_is_the_change_since_the_last_known_day(stretches):
             assert flat.forecast.quantiles[place, 1] == pytest.approx(draws[4] - last, abs=1e-7)  # of nine
             assert (flat.lead[place], flat.cell[place]) == (day + 1, cell)
             assert flat.dates[place] == one.dates[day] == DAYS[flat.row[place]]
+            assert flat.starts[place] == one.known
             place += 1
 
 
-def test_scores_by_pass_horizon_cell_and_regime_are_those_of_loops(stretches):
+def scores_of(stretches, cells, regimes) -> dict[str, float]:
+    """Scores from what a trial stores, in passes of eight days; beside the ranked part there is ``way``."""
+    flat = flatten(stretches)
+    block = path_block({"": flat}, cells, path_subsets(flat, 8, regimes))
+    noise = dict.fromkeys(("", "way"), flat.noise)
+    sampled = {"crps": block.sampled["crps"], "noise": noise}
+    block = replace(block, forecasts={**block.forecasts, "way": flat.forecast}, sampled=sampled)
+    evaluation = Evaluation({"test": block})
+    return numbers(score(evaluation, lambda: 1 / 0, "", ["rmse", "crps"])) | paths.paths(evaluation)
+
+
+def slow_crps(draws, truth) -> float:
+    """The fair estimator by its definition: every pair of different samples."""
+    near = np.mean([abs(draw - truth) for draw in draws])
+    apart = [abs(a - b) for a, b in itertools.permutations(draws.tolist(), 2)]
+    return float(near - np.mean(apart) / 2)
+
+
+def test_the_crps_of_paths_is_that_of_every_pair_of_samples(stretches, monkeypatch):
     crisis = np.zeros(60, dtype=bool)
     crisis[15:33] = True
-    scores = path_scores(flatten(stretches), CELLS, 8, {"crisis": crisis, "normal": ~crisis}, "way")
+    entries = [
+        (one.row + day, slow_crps(one.paths.samples[:, day].reshape(9, 6)[:, cell].astype(float), truth))
+        for one in stretches
+        for day in range(len(one.truth))
+        for cell, truth in enumerate(one.truth[day].ravel())
+    ]
+    slow = np.array([score for _, score in entries])
+    for chunk in (1, 200, 1_000_000):
+        monkeypatch.setattr(paths, "CHUNK", chunk)
+        np.testing.assert_allclose(flatten(stretches).crps, slow, atol=1e-12)
+    scores = scores_of(stretches, CELLS, {"crisis": crisis})
+    assert scores["interval/crps"] == pytest.approx(slow.mean())
+    inside = [score for row, score in entries if crisis[row]]
+    assert scores["interval/crisis/crps"] == pytest.approx(np.mean(inside))
+    assert not [name for name in scores if "way" in name and name.endswith("crps")], "it has no samples"
+
+
+def test_the_crps_does_not_hang_on_the_number_of_samples():
+    """Of a standard normal at 0.5 it is 0.3313, with two samples as with many."""
+    rng = np.random.default_rng(0)
+    law = scoringrules.crps_normal(0.5, 0.0, 1.0)
+    for count in (2, 5, 50):
+        drawn = rng.normal(size=(count, 20_000))
+        error = paths.fair_crps(drawn, np.full(20_000, 0.5)) - law
+        assert abs(error.mean()) < 4 * error.std() / np.sqrt(20_000)
+        fair = scoringrules.crps_ensemble(np.full(20_000, 0.5), drawn.T, estimator="fair")
+        np.testing.assert_allclose(error + law, fair, atol=1e-12)
+
+
+def test_the_error_that_comes_from_the_number_of_samples():
+    """The mean of 9 samples of a law of variance v is off by v / 9 more than its mean."""
+    rng = np.random.default_rng(1)
+    truth = rng.normal(1.0, 0.03, (4000, 1, 1))
+    made = rng.normal(1.0, 0.06, (9, 4000, 1, 1))
+    days = np.datetime64("2001-01-01") + np.arange(4000)
+    scores = scores_of([Stretch(0, days, days[0] - 1, np.zeros((1, 1)), truth, Paths(made))], (), {})
+    assert scores["test/monte_carlo_rmse"] == pytest.approx(0.06 / 3, rel=0.02)
+    exact = np.sqrt(scores["test/rmse"] ** 2 - scores["test/monte_carlo_rmse"] ** 2)
+    assert exact == pytest.approx(0.03, rel=0.03)
+
+
+def test_scores_by_pass_lead_cell_and_regime_are_those_of_loops(stretches):
+    crisis = np.zeros(60, dtype=bool)
+    crisis[15:33] = True
+    scores = scores_of(stretches, CELLS, {"crisis": crisis, "normal": ~crisis})
     expected = {
         "test/way/rmse": lambda row, lead, cell: True,
         "test/way/pass1/rmse": lambda row, lead, cell: lead <= 8,
@@ -75,20 +145,20 @@ def test_scores_by_pass_horizon_cell_and_regime_are_those_of_loops(stretches):
         "test/way/pass3/rmse": lambda row, lead, cell: lead >= 17,
         "test/way/crisis/rmse": lambda row, lead, cell: 15 <= row < 33,
         "test/way/normal/rmse": lambda row, lead, cell: not 15 <= row < 33,
-        "test/way/horizon/1/rmse": lambda row, lead, cell: lead == 1,
-        "test/way/horizon/14/rmse": lambda row, lead, cell: lead <= 14,
+        "test/way/lead/1/rmse": lambda row, lead, cell: lead == 1,
+        "test/way/lead/5/rmse": lambda row, lead, cell: lead == 5,
         "test/way/grid/e/rmse": lambda row, lead, cell: cell == 4,
     }
     for name, keep in expected.items():
         assert scores[name] == pytest.approx(loops(stretches, keep)), name
     ratio = scores["test/way/pass3/rmse"] / scores["test/way/pass1/rmse"]
     assert scores["test/way/degradation"] == pytest.approx(ratio)
-    assert "test/way/horizon/30/rmse" not in scores  # nobody looked so far ahead
+    assert "test/way/lead/21/rmse" not in scores  # nobody looked so far ahead
     assert "test/way/pass4/rmse" not in scores
 
 
 def test_a_regime_without_a_day_has_no_score(stretches):
-    scores = path_scores(flatten(stretches), (), 8, {"crisis": np.zeros(60, dtype=bool)})
+    scores = scores_of(stretches, (), {"crisis": np.zeros(60, dtype=bool)})
     assert not [name for name in scores if "crisis" in name]
 
 
@@ -96,7 +166,7 @@ def test_true_passes_are_scored_before_overlaps_are_averaged():
     rng = np.random.default_rng(3)
     one = stretch(0, 14, 5)
     passes = tuple((start, rng.uniform(0.1, 0.4, (9, 8, 2, 3))) for start in (0, 4, 8, 12))
-    rolled = Stretch(0, one.dates, one.last, one.truth, Paths(one.paths.samples, passes=passes))
+    rolled = replace(one, paths=Paths(one.paths.samples, passes=passes))
     scores = pass_scores([rolled], "overlap")
     for number, (start, made) in enumerate(passes, 1):
         days = min(8, 14 - start)  # later days have not come
@@ -126,6 +196,7 @@ def copied() -> tuple[list[Stretch], np.ndarray]:
         Stretch(
             row,
             real.dates[row : row + 100],
+            real.dates[row - 1],
             iv[row - 1],
             iv[row : row + 100],
             Paths(iv[None, row : row + 100]),
@@ -171,7 +242,7 @@ def test_arbitrage_of_generated_surfaces_is_held_against_the_real_ones(copied):
     broken = stretches[0].paths.samples.copy()
     broken[:, :50, 4] = 0.3 * broken[:, :50, 3]  # two years worth less than one, on half the days
     one = stretches[0]
-    scores = arbitrage_scores([Stretch(one.row, one.dates, one.last, one.truth, Paths(broken))], inputs)
+    scores = arbitrage_scores([replace(one, paths=Paths(broken))], inputs)
     real = arbitrage_scores([one], inputs)
     assert scores["arbitrage/real/calendar_rate"] == real["arbitrage/real/calendar_rate"]
     # One of four steps in maturity, on half the days, at every strike.

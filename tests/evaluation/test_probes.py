@@ -212,6 +212,23 @@ def test_a_model_that_peeks_is_caught(name, windows):
     assert (seen.targets > 0) == (name in ("target", "hidden", "width"))
 
 
+def rounded(size):
+    """A forecast of 0.1 and some, into which the batch's last window rounds by a share of it."""
+    return Formula(lambda w: 0.1 + 0.01 * w.x[:, -1, 4].astype(float) + 0.1 * size * w.x[-1, 0, 0])
+
+
+def test_rounding_is_no_look_into_the_future_and_a_thousandth_is(windows):
+    assert causality(rounded(4e-8), windows) == (0.0, 0.0)  # an ulp of single precision is 6e-8 of it
+    assert guilty(rounded(4e-8), windows) == (
+        {"probe/causality/targets": 0.0, "probe/causality/future": 0.0}, {}
+    )  # fmt: skip
+    seen = causality(rounded(1e-3), windows)
+    assert seen.targets == 0
+    assert seen.future > 1e-5
+    said = guilty(rounded(1e-3), windows)[1]["sees the future"]
+    assert said == f"future move it by {seen.future:.2g}"
+
+
 def test_windows_that_hide_nothing_can_be_probed(windows):
     plain = Windows(**{**vars(windows), "hidden": None})
     assert causality(HONEST["window"], plain) == (0.0, 0.0)
@@ -226,7 +243,8 @@ def test_windows_that_hide_nothing_can_be_probed(windows):
 
 
 def guilty(model, windows, limit=0.5):
-    return probe(model, windows, model.predict(windows), {}, limit)
+    found = probe(model, windows, model.predict(windows), {}, limit)
+    return found.values, found.warnings
 
 
 def test_a_forecast_too_good_to_be_true_is_flagged_with_the_likely_reason(windows):
@@ -266,7 +284,7 @@ def test_channels_are_groups_of_any_window(windows):
         "a": [[True, False]] * 3,
         "b": [[False, True]] * 3,
     }
-    metrics, _ = probe(HONEST["window"], windows, HONEST["window"].predict(windows), GROUPS, 1.0)
+    metrics = probe(HONEST["window"], windows, HONEST["window"].predict(windows), GROUPS, 1.0).values
     assert metrics["probe/reliance/MSFT/log_return"] == pytest.approx(1, rel=0.06)
 
 

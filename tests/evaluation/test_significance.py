@@ -78,8 +78,6 @@ def test_without_lags_it_is_the_paired_t_test():
 def test_default_lags_follow_the_rule():
     assert [default_lags(n) for n in (1, 2, 100, 390, 2000)] == [0, 1, 4, 5, 7]
     assert default_lags(390, horizon=21) == 20
-    a, b = losses(3)
-    assert diebold_mariano(a, b) == diebold_mariano(a, b, lags=default_lags(120))
 
 
 @given(st.integers(0, 10_000), st.floats(1e-8, 1e8))

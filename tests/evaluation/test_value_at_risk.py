@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -5,15 +6,39 @@ import pytest
 from scipy import stats
 
 from farm.base.types import RISK_LEVELS, Forecast
-from farm.evaluation.value_at_risk import backtest, risk_scores
+from farm.evaluation.value_at_risk import Law, backtest, conditional_law, coverage_law, risk_scores
 
 
 def series(text):
     return np.array([c == "1" for c in text])
 
 
+def kupiec_ratio(n, x, level):
+    """Kupiec's likelihood ratio, term by term."""
+    return 2 * sum(
+        count * math.log(count / n / share) for count, share in ((x, level), (n - x, 1 - level)) if count
+    )
+
+
+def independence_ratio(hits):
+    """Christoffersen's likelihood ratio, from counts of pairs of days."""
+    count = dict.fromkeys(itertools.product((0, 1), repeat=2), 0)
+    for pair in itertools.pairwise(hits):
+        count[pair] += 1
+    pooled = sum(hits[1:]) / (len(hits) - 1)
+    ratio = 0.0
+    for (before, after), found in count.items():
+        if found:
+            share = found / (count[before, 0] + count[before, 1])
+            ratio += 2 * found * math.log(share / (pooled if after else 1 - pooled))
+    return ratio
+
+
 def test_kupiec_by_hand():
-    """250 days with 6 hits at 1 %: LR = 2 [244 ln(.976/.99) + 6 ln(.024/.01)] = 3.5554."""
+    """250 days with 6 hits at 1 %: LR = 2 [244 ln(.976/.99) + 6 ln(.024/.01)] = 3.5554.
+
+    No hit has 5.0252, so as large a ratio have 0 hits and 6 or more.
+    """
     hits = np.zeros(250, dtype=bool)
     hits[::42] = True
     assert hits.sum() == 6
@@ -21,28 +46,63 @@ def test_kupiec_by_hand():
     assert ratio == pytest.approx(3.5554, abs=1e-4)
     found = backtest(hits, 0.01)
     assert found.hits == 0.024
-    assert found.kupiec_p == pytest.approx(0.05935, abs=1e-5)  # the chi-squared tail with 1 degree
+    assert found.kupiec_p == pytest.approx(0.99**250 + stats.binom.sf(5, 250, 0.01), rel=1e-9)
 
 
-def test_christoffersen_by_hand():
-    """0 0 1 1 1 0 0 0 0 1: after a miss 4 misses and 2 hits, after a hit 1 miss and 2 hits.
+def test_independence_by_hand():
+    """Two hits on four days, in six orders: 1010 and 0101 have the ratio 3.819, all others 1.046."""
+    assert independence_ratio([1, 0, 1, 0]) == pytest.approx(2 * math.log(1.5**2 * 3))
+    assert independence_ratio([1, 1, 0, 0]) == pytest.approx(2 * math.log(1.5 * 0.75 * 1.5))
+    for text in ("1010", "0101"):
+        assert backtest(series(text), 0.5).independence_p == pytest.approx(2 / 6)
+    for text in ("1100", "0011", "1001", "0110"):
+        assert backtest(series(text), 0.5).independence_p == pytest.approx(1)
 
-    pi01 = 2/6, pi11 = 2/3, pi = 4/9. ln L1 = 4 ln(2/3) + 2 ln(1/3) + ln(1/3) + 2 ln(2/3) = -5.7286,
-    ln L0 = 5 ln(5/9) + 4 ln(4/9) = -6.1827, LR = 0.9081.
-    """
-    found = backtest(series("0011100001"), 0.4)
-    ratio = 2 * (6 * math.log(2 / 3) + 3 * math.log(1 / 3) - 5 * math.log(5 / 9) - 4 * math.log(4 / 9))
-    assert ratio == pytest.approx(0.9081, abs=1e-4)
-    assert found.independence_p == pytest.approx(stats.chi2.sf(ratio, 1), rel=1e-9)
-    assert found.kupiec_p == pytest.approx(1.0)  # 4 hits of 10, as said
-    assert found.christoffersen_p == pytest.approx(stats.chi2.sf(ratio, 2), rel=1e-9)
+
+@pytest.mark.parametrize("level", [0.05, 0.4])
+def test_p_values_are_those_of_all_series_of_days(level):
+    """Each of the 1,024 series of ten days, with its probability and its ratios."""
+    every = list(itertools.product((0, 1), repeat=10))
+    found = [backtest(np.array(hits, dtype=bool), level) for hits in every]
+    hits = np.array([sum(own) for own in every])
+    chance = level**hits * (1 - level) ** (10 - hits)
+    coverage = np.array([kupiec_ratio(10, x, level) for x in hits])
+    independence = np.array([independence_ratio(own) for own in every])
+    for i in range(0, 1024, 7):
+        same = hits == hits[i]
+        assert found[i].kupiec_p == pytest.approx(chance[coverage >= coverage[i] - 1e-9].sum())
+        assert found[i].independence_p == pytest.approx((independence[same] >= independence[i] - 1e-9).mean())
+        total = coverage + independence
+        assert found[i].christoffersen_p == pytest.approx(chance[total >= total[i] - 1e-9].sum())
+    for name in ("kupiec_p", "independence_p", "christoffersen_p"):
+        assert chance[[getattr(own, name) <= 0.05 for own in found]].sum() <= 0.05 + 1e-12, name
+
+
+@pytest.mark.parametrize("level", [0.01, 0.05])
+@pytest.mark.parametrize("n", [60, 250, 390, 1000])
+def test_a_right_model_is_rejected_in_five_per_cent_of_cases_at_most(n, level):
+    """Over all that a right model may hit; the chi-squared limit rejects it in up to 9.7 %."""
+    counts = stats.binom.pmf(np.arange(n + 1), n, level)
+    law = coverage_law(n, level)
+    size = sum(own for own, found in zip(counts, law.statistic, strict=True) if law.p_value(found) <= 0.05)
+    assert 0.01 < size <= 0.05
+    both = conditional_law(n, level)
+    assert both.share.sum() == pytest.approx(1)
+    order = np.argsort(-both.statistic)
+    tail = Law(both.statistic[order], both.share[order])
+    total = np.cumsum(tail.share)
+    last = np.searchsorted(-tail.statistic, -tail.statistic + 1e-9, side="right") - 1
+    assert tail.share[total[last] <= 0.05].sum() <= 0.05
 
 
 def test_no_hit_at_all():
-    """Nothing to be dependent; the coverage statistic is -2 n ln(1 - p)."""
+    """Nothing to be dependent; 400 days expect four hits, and eleven or more are as far off."""
     found = backtest(np.zeros(400, dtype=bool), 0.01)
-    ratio = -2 * 400 * math.log(0.99)
-    assert found == pytest.approx((0.0, stats.chi2.sf(ratio, 1), 1.0, stats.chi2.sf(ratio, 2)))
+    as_far = [x for x in range(401) if kupiec_ratio(400, x, 0.01) >= kupiec_ratio(400, 0, 0.01)]
+    assert as_far[:2] == [0, 11]
+    p = stats.binom.pmf(as_far, 400, 0.01).sum()
+    assert found == pytest.approx((0.0, p, 1.0, found.christoffersen_p))
+    assert p <= found.christoffersen_p < 0.05
 
 
 def test_hits_in_a_row_are_found_and_hits_at_random_are_not():
@@ -54,7 +114,7 @@ def test_hits_in_a_row_are_found_and_hits_at_random_are_not():
     drawn = [backtest(rng.random(1000) < 0.05, 0.05) for _ in range(400)]
     for p in ("kupiec_p", "christoffersen_p"):
         rejected = np.mean([getattr(found, p) < 0.05 for found in drawn])
-        assert abs(rejected - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 400), p
+        assert rejected < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400), p
 
 
 def test_scores_read_the_low_quantiles_alone():

@@ -8,8 +8,9 @@ from threadpoolctl import threadpool_limits
 
 from farm.base.types import Forecast
 from farm.evaluation.accuracy import direction_accuracy, mae, rmse
-from farm.evaluation.selection import stepwise_p_values
-from farm.evaluation.significance import bootstrap_interval, diebold_mariano, mean_block_length
+from farm.evaluation.evidence import variance_known
+from farm.evaluation.selection import common_block, stepwise_p_values
+from farm.evaluation.significance import bootstrap_interval, diebold_mariano
 from farm.evaluation.verdict import replicate_scores, verdict
 
 CHEAP = {"resamples": 20}
@@ -76,6 +77,26 @@ def test_a_small_gain_is_not_shown():
     assert table.loc["lstm", "beats"] == "not shown"
 
 
+def scales(cells, reference, tickers, days):
+    """Variance of each ticker and day that was known the day before, by a loop over days."""
+    found = {}
+    for ticker in tickers:
+        errors = {
+            d: np.subtract(*cells[reference, ticker, 0, d]) ** 2
+            for d in days
+            if (reference, ticker, 0, d) in cells
+        }
+        first = list(errors)[:20]
+        early = np.mean([errors[d] for d in first])
+        variance, seen, found[reference, ticker] = early, [early] * 20, {}
+        for d in days:
+            found[reference, ticker][d] = early if d <= first[-1] else max(variance, 0.05 * np.mean(seen))
+            if d in errors:
+                variance = 0.94 * variance + 0.06 * errors[d]
+                seen += [errors[d]] if d not in first else []
+    return found
+
+
 def test_numbers_agree_with_a_slow_computation():
     predictions = world({"lstm": 0.9, "linear": 1.0, "zero": 1.3}, days=60, baselines=("linear", "zero"))
     # One ticker starts later than the other, and one forecast is missing.
@@ -110,8 +131,8 @@ def test_numbers_agree_with_a_slow_computation():
             both = pairs("lstm", t, s, chosen, reference)
             own = np.sqrt(np.mean([np.subtract(*cells["lstm", t, s, d]) ** 2 for d in both]))
             other = np.sqrt(np.mean([np.subtract(*cells[reference, t, 0, d]) ** 2 for d in both]))
-            skills.append(1 - own / other)
-        return np.mean(skills)
+            skills.append(math.log(own / other))
+        return 1 - math.exp(np.mean(skills))
 
     assert row["rmse"] == pytest.approx(mean_rmse(days), rel=1e-12)
     assert row["linear_rmse_skill"] == pytest.approx(mean_skill(days, "linear"), rel=1e-10)
@@ -121,6 +142,7 @@ def test_numbers_agree_with_a_slow_computation():
     calls = [direction_accuracy(Forecast(x[:, 1]), x[:, 0]) for x in whole]
     assert row["direction_accuracy"] == pytest.approx(np.mean(calls), rel=1e-12)
 
+    scale = scales(cells, "linear", "AB", days)
     losses = []
     for model in ("lstm", "linear"):
         daily = []
@@ -129,7 +151,8 @@ def test_numbers_agree_with_a_slow_computation():
                 (t, s) for t, s in replicates if ("lstm", t, s, d) in cells and ("linear", t, 0, d) in cells
             ]
             seeds = [(t, s if model == "lstm" else 0) for t, s in both]
-            daily.append(np.mean([np.subtract(*cells[model, t, s, d]) ** 2 for t, s in seeds]))
+            scaled = [np.subtract(*cells[model, t, s, d]) ** 2 / scale["linear", t][d] for t, s in seeds]
+            daily.append(np.mean(scaled))
         losses.append(np.array(daily))
     test = diebold_mariano(*losses)
     assert row["dm_statistic"] == pytest.approx(test.statistic, rel=1e-10)
@@ -139,7 +162,7 @@ def test_numbers_agree_with_a_slow_computation():
         np.mean([np.subtract(*cells["linear", t, 0, d]) ** 2 for t in "AB" if ("linear", t, 0, d) in cells])
         for d in days
     ]
-    block = mean_block_length(np.array(reference))
+    block = common_block(np.array(reference)[:, None])
     assert block > 1
     options = {"resamples": 50, "seed": 7, "block": block}
     at = np.array(days)
@@ -164,7 +187,9 @@ def test_another_seed_moves_the_intervals_alone():
     one, again, other = judge(predictions), judge(predictions), judge(predictions, seed=1)
     pd.testing.assert_frame_equal(one, again, check_exact=True)
     changed = one.columns[(one != other).any() & one.notna().any()]
-    assert set(changed) - {"dm_statistic", "dm_p", "linear_p_selected", "mcs_p", "beats"} == {
+    counting = {"linear_p_selected", "best_p_selected", "mcs_p", "beats", "beats_best"}
+    counting |= {"dm_statistic", "dm_p", "best_dm_statistic", "best_dm_p", "detectable"}  # NaN of a reference
+    assert set(changed) - counting == {
         "rmse_lo", "rmse_hi", "linear_rmse_skill_lo", "linear_rmse_skill_hi"
     }  # fmt: skip
 
@@ -184,7 +209,7 @@ def test_another_variant_changes_only_what_counts_the_variants():
     both = world({"linear": 1.0, "lstm": 0.9, "gru": 0.95})
     alone = both[both["model"] != "gru"]
     one, other = judge(alone).loc["lstm"], judge(both, variants=("lstm", "gru")).loc["lstm"]
-    counting = ["linear_p_selected", "mcs_p", "beats"]
+    counting = ["linear_p_selected", "best_p_selected", "mcs_p", "beats", "beats_best"]
     pd.testing.assert_series_equal(one.drop(counting), other.drop(counting))
     assert one["linear_p_selected"] <= other["linear_p_selected"]
 
@@ -201,18 +226,21 @@ def test_the_p_values_after_selection_are_those_of_the_daily_losses():
 
     squared = (predictions["predicted"] - predictions["actual"]) ** 2
     cells = predictions.assign(squared=squared)
-    daily = cells.pivot_table("squared", "date", "model")
-    of_one = cells[cells["ticker"] == "A"].pivot_table("squared", "date", "model")
     for reference in names:
-        gains = {name: (of_one if name == "gru" else daily)[reference] for name in ("gru", "lstm", "mlp")}
-        gains = {name: other - (of_one if name == "gru" else daily)[name] for name, other in gains.items()}
-        gains = np.column_stack(list(gains.values()))
-        block = round(2 * np.median([mean_block_length(gain) for gain in gains.T]))
-        against = daily[reference].to_numpy()
-        expected = stepwise_p_values(against, against[:, None] - gains, block=block, resamples=300, seed=7)
-        np.testing.assert_allclose(
-            table.loc[["gru", "lstm", "mlp"], f"{reference}_p_selected"].astype(float), expected, atol=1e-12
-        )
+        own = cells[cells["model"] == reference].pivot_table("squared", "date", "ticker")
+        known = pd.DataFrame(variance_known(own.to_numpy()), own.index, own.columns)
+        scaled = cells.merge(known.melt(ignore_index=False, value_name="known").reset_index())
+        scaled["squared"] /= scaled["known"]
+        for family, some in ((["lstm", "mlp"], scaled), (["gru"], scaled[scaled["ticker"] == "A"])):
+            daily = some.pivot_table("squared", "date", "model")
+            gains = np.column_stack([daily[reference] - daily[name] for name in family])
+            against = daily[reference].to_numpy()
+            expected = stepwise_p_values(
+                against, against[:, None] - gains, block=common_block(gains), resamples=300, seed=7
+            )
+            found = table.loc[family, f"{reference}_p_selected"].astype(float)
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+        assert table.loc["gru", "apart"]
         assert table.loc[list(names), f"{reference}_p_selected"].isna().all()
     assert table.loc["lstm", "beats"] == "yes"
     assert table.loc["lstm", "linear_p_selected"] < 0.05
@@ -259,8 +287,9 @@ def test_diebold_mariano_is_antisymmetric():
     predictions = world({"lstm": 0.8, "linear": 1.0, "arima": 0.9}, baselines=names)
     one = judge(predictions, ("linear",), baselines=names).loc["arima"]
     other = judge(predictions, ("arima",), baselines=names).loc["linear"]
-    assert one["dm_statistic"] == -other["dm_statistic"]
-    assert one["dm_p"] == other["dm_p"]
+    # Each is measured in the other's variance, so the sizes are near and not equal.
+    assert one["dm_statistic"] == pytest.approx(-other["dm_statistic"], rel=0.3)
+    assert one["dm_statistic"] < 0 < other["dm_statistic"]
 
 
 def test_repeating_tickers_or_seeds_is_no_new_evidence():
@@ -289,7 +318,7 @@ def test_no_true_difference_is_seldom_called_a_gain():
     assert 0 < rejected / worlds < 0.05 + four_errors
 
 
-def test_a_gain_in_skill_against_the_pooled_losses_is_not_shown():
+def test_calm_and_wild_tickers_weigh_alike_in_skill_and_test():
     # The calm ticker gains a lot, the wild one loses a little: more in squares than the calm one wins.
     rng = np.random.default_rng(0)
     calm, wild, error = rng.standard_normal((3, 200))
@@ -298,10 +327,10 @@ def test_a_gain_in_skill_against_the_pooled_losses_is_not_shown():
         frames.append(frame(model, "CALM", 0, calm, calm + sizes[0] * error))
         frames.append(frame(model, "WILD", 0, wild, wild + sizes[1] * error))
     row = judge(pd.concat(frames)).loc["lstm"]
-    assert row["linear_rmse_skill"] > 0
-    assert row["dm_statistic"] > 0
+    assert row["linear_rmse_skill"] == pytest.approx(1 - math.sqrt(0.1 * 1.2))
+    assert row["dm_statistic"] < 0
     assert row["dm_p"] < 0.05
-    assert row["beats"] == "not shown"
+    assert row["beats"] == "yes"
 
 
 def test_a_settled_variant_is_complete_with_one_seed():

@@ -14,6 +14,7 @@ from farm.base.model import MODELS
 from farm.base.types import RISK_LEVELS, Inputs, Windows
 from farm.models.pretrained import Pretrained, PretrainedConfig
 from farm.studies.forecast import ForecastStudy
+from tests.scoring import evaluate
 
 pytest.importorskip("chronos", reason="the extra 'pretrained' is not installed")
 
@@ -167,7 +168,7 @@ def test_a_series_shorter_than_the_context(folders):
 def test_the_study_warns_that_the_test_days_may_be_known(folders, ar1_panel):
     study = ForecastStudy(ticker="AR", market="MKT", features="raw")
     data = study.dataset(ar1_panel)
-    evaluation = study.evaluate(chronos(folders["bolt"]).build(data.inputs), data)
+    evaluation = evaluate(study, chronos(folders["bolt"]).build(data.inputs), data)
     assert evaluation.tags == {
         "may have seen the test days": "the pretraining data may contain the test days"
     }

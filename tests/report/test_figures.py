@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy import stats
 
 from farm.base.errors import UserError
 from farm.report.figures import figures
@@ -138,7 +139,7 @@ def test_per_ticker_draws_mean_and_spread_of_seeds(sweep, drawn):
             there = sweep.scores[sweep.scores["ticker"] == ticker].set_index("model")["rmse"]
             mine, linear = there[name], there["linear"]
             assert line.get_ydata()[i] == pytest.approx(mine.mean())
-            assert skill.get_ydata()[i] == pytest.approx(100 * (1 - mine.mean() / linear))
+            assert skill.get_ydata()[i] == pytest.approx(100 * (1 - stats.gmean(mine / linear)))
             assert round(line.get_xdata()[i]) == i
     segments = np.array(top.collections[0].get_segments())[:, :, 1]
     seeds = sweep.scores[sweep.scores["model"] == ranked[0]].groupby("ticker")["rmse"]

@@ -79,7 +79,7 @@ def test_counts_what_fell_below_each_quantile() -> None:
     actual = np.arange(10.0)
     frame = pd.DataFrame({"model": "m", "actual": actual, "q05": 0.5, "q95": 8.5})
     none = pd.DataFrame({"model": "n", "actual": actual, "q05": np.nan, "q95": np.nan})
-    found = observed_levels(pd.concat([frame, none]))
+    found = observed_levels(pd.concat([frame, none]), (0.95, 0.05, 0.05))
     assert found["model"].unique().tolist() == ["m"]
     assert dict(zip(found["level"], found["share"], strict=True)) == {0.05: 0.1, 0.95: 0.9}
     assert found["days"].tolist() == [10, 10]
@@ -91,3 +91,17 @@ def test_a_note_says_the_verdict_and_fits_into_mlflow(small: Sweep) -> None:
     assert "farm.reference" in note
     long = pd.concat([small.table.assign(model=small.table["model"] + f" {'x' * 60} {i}") for i in range(9)])
     assert len(verdict_note("Which?", "None.", long, "linear")) < 5000
+
+
+def test_a_long_note_is_cut_to_what_mlflow_takes_and_says_what_is_left_out(small: Sweep) -> None:
+    """MLflow refuses 5,000 characters and more."""
+    rows = pd.concat([small.table.assign(model=f"{'x' * 70} {i}") for i in range(3)])
+    assert len(rows) == 30
+    shown = verdict_note("Which?", "None.", rows, "linear")
+    assert sum(line.startswith("| xxx") for line in shown.splitlines()) == 20
+    assert shown.endswith("10 more rows are in `table.csv`.")
+    whole = verdict_note("Which?", "y" * 3000, rows, "linear")
+    assert len(whole) == 4900
+    assert whole.startswith("**Which?**")
+    assert "farm.reference" in whole  # how to read it stands before what is cut
+    assert len(verdict_note("Which?", "y" * 9000, rows, "linear")) == 4900

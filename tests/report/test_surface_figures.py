@@ -9,6 +9,7 @@ import pytest
 
 from farm.evaluation.checklist import CHECKLIST, hold
 from farm.experiment import TrialConfig, run
+from farm.report.conclusion import other_forecasts
 from farm.report.looks import looks_of
 from farm.report.studies import study_figures
 from farm.report.surface_figures import (
@@ -18,6 +19,7 @@ from farm.report.surface_figures import (
     errors_ahead,
     phase_curves,
 )
+from farm.report.tables import write_results
 from farm.store import Record, Store
 from tests.report.test_backfill_figures import drawn, words
 from tests.studies.test_surface import STUDY
@@ -59,8 +61,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
         result = run(config, surfaces, device="cpu")
         if name == "cvae":
             phases = {"phase1/epochs": 2.0, "phase2/epochs": 1.0, "phase3/epochs": 1.0, "phase4/epochs": 1.0}
-            metrics = result.evaluation.metrics | phases | {"phase2/train/rmse": 0.0789}
-            result = replace(result, evaluation=replace(result.evaluation, metrics=metrics))
+            result = replace(result, facts={**result.facts, **phases, "phase2/train/rmse": 0.0789})
         store.put(name, config, result)
         kept = store.get(name)
         assert kept is not None
@@ -72,6 +73,37 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
 def figures(records: dict[str, Record]):
     trials = [({"model": name, "ticker": "x", "seed": 0}, kept) for name, kept in records.items()]
     return study_figures("surface", TABLE, pd.DataFrame(), trials)
+
+
+def test_forecasts_of_paths_say_from_which_day_and_how_far_ahead(records: dict[str, Record]):
+    """Stretches of 24 days, the last of 6, that begin on rows 546, 570 and 594 of the record."""
+    dates, cells = record(600).dates, 25
+    for part in ("", "conformal"):
+        frame = records["cvae"].forecast(part)
+        place = 0
+        for first, stop in ((546, 570), (570, 594), (594, 600)):
+            for row in range(first, stop):
+                own = frame.iloc[place : place + cells]
+                assert (own["date"].to_numpy().astype("datetime64[D]") == dates[row]).all()
+                assert (own["start"].to_numpy().astype("datetime64[D]") == dates[first - 1]).all()
+                assert (own["lead"] == row - first + 1).all()
+                place += cells
+        assert place == len(frame)
+
+
+def test_calibrated_forecasts_are_exported(records: dict[str, Record], tmp_path: Path):
+    key = {"model": "cvae", "ticker": "x", "seed": 0}
+    beside = other_forecasts([(key, records["cvae"])])
+    assert set(beside["evaluation"]) == {"overlap", "conformal", "oracle"}
+    assert set(beside.loc[beside["oracle"], "evaluation"]) == {"oracle"}
+    nothing = pd.DataFrame(columns=["ticker", "model", "seed", "mae", "rmse", "direction_accuracy"])
+    write_results(tmp_path, TABLE, nothing, nothing, nothing, nothing, beside=beside)
+    kept = pd.read_parquet(tmp_path / "evaluations.parquet")
+    mended = kept[kept["evaluation"] == "conformal"]
+    expected = records["cvae"].forecast("conformal")
+    for column in ("start", "lead", "date", "predicted", "q05", "q95"):
+        np.testing.assert_array_equal(mended[column], expected[column])
+    assert (mended["model"] == "cvae").all()
 
 
 def test_the_pictures_of_a_sweep(figures, tmp_path: Path):

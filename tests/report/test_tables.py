@@ -199,7 +199,8 @@ def test_evaluations_are_laid_out_and_oracles_flagged():
         "val/rmse": 8.0,
     }
     levels = {"": (), "s1": (), "cqr": ()}
-    record = Record("x", {}, metrics, {}, ("s1",), None, 0.0, levels, (), {}, {}, b"")
+    blocks = {"test": {"items": (), "parts": {part: {"levels": some} for part, some in levels.items()}}}
+    record = Record("x", {}, metrics, {}, {}, ("s1",), None, 0.0, blocks, {}, {}, b"")
     table = evaluation_table([({"model": "A", "ticker": "T", "seed": 0}, record)])
     assert set(table["model"]) == {"A"}
     found = {(row["evaluation"], row["days"]): row for row in table.to_dict("records")}

@@ -134,6 +134,17 @@ def test_the_terminal_shows_every_model_on_one_line_of_100_columns(found):
     assert sum(line.strip().startswith(HOLD) for line in lines) == 1
 
 
+def test_tests_of_single_tickers_are_adjusted_for_their_number(small, found):
+    _, alone = judge_tickers(small.predictions, REFERENCES, VARIANTS)
+    for reference in REFERENCES:
+        p_values = found.ability.loc[reference, ["AAPL", "MSFT"]].to_numpy()
+        own = alone.loc[reference, ["AAPL", "MSFT"]].to_numpy()
+        expected = [min(1.0, 2 * own.min()), max(own.max(), min(1.0, 2 * own.min()))]
+        np.testing.assert_allclose(np.sort(p_values), expected)
+    count = int((found.ability.loc["linear", ["AAPL", "MSFT"]] < 0.05).sum())
+    assert f"is on {count} of 2 by themselves, by SPA tests that are adjusted" in found.sentence
+
+
 def test_three_figures_are_drawn(found):
     figures = dict(walk_forward_figures(found, "linear", VARIANTS))
     assert set(figures) == {"confidence", "regimes", "trading"}

@@ -10,6 +10,7 @@ from farm.base.model import MODELS
 from farm.base.types import RISK_LEVELS
 from farm.evaluation.value_at_risk import backtest
 from farm.studies.forecast import ForecastStudy
+from tests.scoring import evaluate
 
 CALIBRATED = {
     "name": "forecast",
@@ -25,7 +26,7 @@ def evaluated(panel, model, **values):
     data = study.dataset(panel)
     built = MODELS[model["name"]].make(model, "model").build(data.inputs)
     built.fit(data.train, data.val)
-    return study.evaluate(built, data)
+    return evaluate(study, built, data)
 
 
 def test_every_calibration_is_scored_and_the_raw_forecast_is_ranked(ar1_panel):
@@ -34,7 +35,11 @@ def test_every_calibration_is_scored_and_the_raw_forecast_is_ranked(ar1_panel):
     metrics = evaluation.metrics
     for part in ("", "cqr/", "cqr_scaled/", "aci/"):
         for days in ("", "volatile/"):
-            for name in ("violations", "width", "pinball", "crps", "log_score"):
+            # GARCH has a density of its own, and what is calibrated its quantiles alone.
+            kinds = ("log_score", "log_score_9_quantiles")
+            kind, other = kinds[::-1] if part else kinds
+            assert f"interval/{part}{days}{other}" not in metrics
+            for name in ("violations", "width", "pinball", "crps", kind):
                 assert np.isfinite(metrics[f"interval/{part}{days}{name}"]), (part, days, name)
         forecast = evaluation.forecasts[part.rstrip("/")]
         assert forecast.levels == RISK_LEVELS

@@ -12,6 +12,7 @@ from farm.studies.generate import GenerateStudy
 from farm.sweep import read_source
 from search_spaces.latent import SWEEP
 from tests.return_world import ASSETS, draw_days, return_panel
+from tests.scoring import of
 
 SPLIT = Chronological(train=0.6, val=0.15)
 STUDY = GenerateStudy(market="IDX", assets=ASSETS[1:], lookback=5, split=SPLIT)
@@ -19,7 +20,7 @@ SMALL = {"name": "generate", "market": "IDX", "assets": list(ASSETS[1:]), "lookb
 
 
 def result(days=900, **model):
-    return run(TrialConfig(study=STUDY, model=model), return_panel(days), device="cpu").evaluation
+    return of(run(TrialConfig(study=STUDY, model=model), return_panel(days), device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,8 @@ def test_scores_by_what_a_model_can_do(gaussian, regimes):
         "test/hidden50/rmse",
         "interval/violations",
         "density/log_likelihood",
-        "density/train",
-        "density/val",
+        "train/log_likelihood",
+        "val/log_likelihood",
         "covariance/error",
         "portfolio/risk",
         "generated/discriminative",

@@ -12,9 +12,9 @@ from farm.base.surfaces import Past, Paths, SurfaceWindows
 from farm.base.types import Dataset, Forecast
 from farm.data.splits import SurfaceSplit
 from farm.data.surface import Surfaces
-from farm.studies.study import Evaluation
 from farm.studies.surface import SurfaceStudy
 from farm.training.curriculum import CurriculumConfig
+from tests.scoring import Scored, evaluate
 from tests.surface_world import network, record
 
 SPLIT = SurfaceSplit(
@@ -47,17 +47,17 @@ def surfaces() -> Surfaces:
 
 
 @pytest.fixture(scope="module")
-def walked(surfaces: Surfaces) -> Evaluation:
-    return STUDY.evaluate(LastSurface(), STUDY.dataset(surfaces))
+def walked(surfaces: Surfaces) -> Scored:
+    return evaluate(STUDY, LastSurface(), STUDY.dataset(surfaces))
 
 
 @pytest.fixture(scope="module")
-def rolled(surfaces: Surfaces) -> Evaluation:
+def rolled(surfaces: Surfaces) -> Scored:
     data = STUDY.dataset(surfaces)
-    return STUDY.evaluate(network(data.inputs), data)
+    return evaluate(STUDY, network(data.inputs), data)
 
 
-def test_each_test_day_and_cell_is_forecast_once_as_a_change(surfaces: Surfaces, walked: Evaluation):
+def test_each_test_day_and_cell_is_forecast_once_as_a_change(surfaces: Surfaces, walked: Scored):
     assert len(walked.actual) == 54 * 25
     assert len(set(zip(walked.times.tolist(), walked.items, strict=True))) == 54 * 25
     iv = surfaces.iv.astype(float)
@@ -72,9 +72,9 @@ def test_each_test_day_and_cell_is_forecast_once_as_a_change(surfaces: Surfaces,
     assert walked.metrics["test/next-day/direction_accuracy"] == 0.5
 
 
-def test_neither_context_nor_horizon_moves_the_test_days(surfaces: Surfaces, walked: Evaluation):
+def test_neither_context_nor_horizon_moves_the_test_days(surfaces: Surfaces, walked: Scored):
     other = STUDY.model_copy(update={"context": 20, "horizon": 5, "offset": 5, "overlap": 5})
-    scored = other.evaluate(LastSurface(), other.dataset(surfaces))
+    scored = evaluate(other, LastSurface(), other.dataset(surfaces))
     np.testing.assert_array_equal(scored.times, walked.times)
     np.testing.assert_array_equal(scored.actual, walked.actual)
     assert scored.items == walked.items
@@ -88,9 +88,9 @@ def changed_from(surfaces: Surfaces, row: int) -> Surfaces:
     return dataclasses.replace(surfaces, iv=iv, returns=returns)
 
 
-def test_the_test_days_change_nothing_that_comes_before_them(surfaces: Surfaces, rolled: Evaluation):
+def test_the_test_days_change_nothing_that_comes_before_them(surfaces: Surfaces, rolled: Scored):
     data = STUDY.dataset(changed_from(surfaces, 546))
-    other = STUDY.evaluate(network(data.inputs), data)
+    other = evaluate(STUDY, network(data.inputs), data)
     before = {name for name in rolled.metrics if name.startswith(("val/", "train/", "cointegration/val"))}
     assert before
     for name in before:
@@ -103,20 +103,18 @@ def test_the_test_days_change_nothing_that_comes_before_them(surfaces: Surfaces,
 
 
 @pytest.mark.parametrize("part", ["", "overlap", "conformal"])
-def test_no_stretch_reads_the_days_it_generates_or_later_ones(
-    surfaces: Surfaces, rolled: Evaluation, part: str
-):
+def test_no_stretch_reads_the_days_it_generates_or_later_ones(surfaces: Surfaces, rolled: Scored, part: str):
     data = STUDY.dataset(changed_from(surfaces, 570))
-    other = STUDY.evaluate(network(data.inputs), data).forecasts[part]
+    other = evaluate(STUDY, network(data.inputs), data).forecasts[part]
     known = slice(0, 2 * 24 * 25)  # the second stretch begins on row 570
     np.testing.assert_array_equal(other.point[known], rolled.forecasts[part].point[known])
     np.testing.assert_array_equal(other.quantiles[known], rolled.forecasts[part].quantiles[known])
 
 
-def test_the_oracle_reads_them_and_is_flagged(surfaces: Surfaces, rolled: Evaluation):
+def test_the_oracle_reads_them_and_is_flagged(surfaces: Surfaces, rolled: Scored):
     assert rolled.oracles == ("oracle",)
     data = STUDY.dataset(changed_from(surfaces, 550))
-    other = STUDY.evaluate(network(data.inputs), data)
+    other = evaluate(STUDY, network(data.inputs), data)
     first = slice(0, 4 * 25)  # the days before row 550, whose latents have read no later day
     np.testing.assert_array_equal(
         other.forecasts["oracle"].point[first], rolled.forecasts["oracle"].point[first]
@@ -127,7 +125,7 @@ def test_the_oracle_reads_them_and_is_flagged(surfaces: Surfaces, rolled: Evalua
     ).any()
 
 
-def test_probes_find_no_fault_in_an_honest_model(rolled: Evaluation, walked: Evaluation):
+def test_probes_find_no_fault_in_an_honest_model(rolled: Scored, walked: Scored):
     for evaluation in (rolled, walked):
         assert evaluation.metrics["probe/causality/targets"] == 0
         assert evaluation.metrics["probe/causality/future"] == 0
@@ -141,24 +139,25 @@ def test_a_model_that_peeks_is_flagged(surfaces: Surfaces):
         def predict(self, windows: SurfaceWindows) -> Forecast:
             return Forecast(windows.truth)
 
-    told = STUDY.evaluate(Peeks(), data)
+    told = evaluate(STUDY, Peeks(), data)
     assert told.metrics["probe/causality/future"] > 0
     assert set(told.tags) == {"sees the future", "too good to be true"}
     assert "reads days after" in told.tags["too good to be true"]
 
 
-def test_equal_arguments_give_equal_bits(surfaces: Surfaces, rolled: Evaluation):
+def test_equal_arguments_give_equal_bits(surfaces: Surfaces, rolled: Scored):
     data = STUDY.dataset(surfaces)
-    again = STUDY.evaluate(network(data.inputs), data)
+    again = evaluate(STUDY, network(data.inputs), data)
     assert again.metrics.keys() == rolled.metrics.keys()
     for name, value in again.metrics.items():
         np.testing.assert_equal(value, rolled.metrics[name])
 
 
-def test_what_is_measured_has_its_name(rolled: Evaluation, walked: Evaluation):
+def test_what_is_measured_has_its_name(rolled: Scored, walked: Scored):
     names = {
         "val/rmse", "val/violations", "test/rmse", "test/pass1/rmse", "test/pass3/rmse", "test/degradation",
-        "test/horizon/14/rmse", "test/grid/1y 1/rmse", "test/normal/rmse", "test/next-day/rmse",
+        "test/lead/5/rmse", "test/lead/21/rmse", "test/monte_carlo_rmse",
+        "test/grid/1y 1/rmse", "test/normal/rmse", "test/next-day/rmse",
         "test/correlation_distance", "interval/violations", "interval/width", "interval/winkler",
         "interval/crps", "interval/energy_score", "interval/conformal/violations", "arbitrage/excess",
         "arbitrage/generated/calendar_rate", "arbitrage/real/butterfly_magnitude",
@@ -173,11 +172,11 @@ def test_what_is_measured_has_its_name(rolled: Evaluation, walked: Evaluation):
     assert (mended[:, 2] >= raw[:, 2] - 1e-12).all()
 
 
-def test_crises_among_the_training_days_are_named_in_sample(surfaces: Surfaces, walked: Evaluation):
+def test_crises_among_the_training_days_are_named_in_sample(surfaces: Surfaces, walked: Scored):
     # The record begins in 2004, so its training rows hold no crisis, and neither does its test block.
     assert not [name for name in walked.metrics if "crisis" in name]
     late = record(600, start="2007-01-01")  # row 261 is the first of 2008; training rows end at 406
-    scored = STUDY.evaluate(LastSurface(), STUDY.dataset(late))
+    scored = evaluate(STUDY, LastSurface(), STUDY.dataset(late))
     rows = np.arange(261, STUDY.blocks(late).train.stop)
     iv = late.iv.astype(float)
     last = iv[261 + 24 * ((rows - 261) // 24) - 1]
@@ -188,10 +187,10 @@ def test_crises_among_the_training_days_are_named_in_sample(surfaces: Surfaces, 
 
 def test_a_volatility_rule_is_set_by_the_training_rows_alone(surfaces: Surfaces):
     study = STUDY.model_copy(update={"crisis": "volatility"})
-    one = study.evaluate(LastSurface(), study.dataset(surfaces)).metrics
+    one = evaluate(study, LastSurface(), study.dataset(surfaces)).metrics
     assert "test/crisis/rmse" in one
     wild = surfaces.returns * np.where(np.arange(600) < 420, 1.0, 5.0)
-    other = study.evaluate(LastSurface(), study.dataset(dataclasses.replace(surfaces, returns=wild))).metrics
+    other = evaluate(study, LastSurface(), study.dataset(dataclasses.replace(surfaces, returns=wild))).metrics
     # Against a limit from calmer days every day is a crisis; the test's own days would set a higher one.
     assert "test/normal/rmse" not in other
     assert other["test/crisis/rmse"] == other["test/rmse"]
@@ -204,7 +203,7 @@ def test_the_econometric_baseline_is_shown_what_knowing_the_returns_is_worth(sur
         MODELS["surface_cointegration"].make({"name": "surface_cointegration"}, "model").build(data.inputs)
     )
     model.fit(data.train, data.val)
-    scored = STUDY.evaluate(model, data)
+    scored = evaluate(STUDY, model, data)
     assert scored.oracles == ("known-returns",)
     assert "test/known-returns/rmse" in scored.metrics
     assert set(scored.forecasts) == {"", "known-returns", "conformal"}
@@ -244,7 +243,7 @@ def test_a_model_that_generates_nothing_is_refused(surfaces: Surfaces):
     data: Dataset = STUDY.dataset(surfaces)
     model = MODELS["zero"].make({"name": "zero"}, "model").build(data.inputs)
     with pytest.raises(UserError, match="generates no surfaces"):
-        STUDY.evaluate(model, data)
+        evaluate(STUDY, model, data)
 
 
 def test_a_changed_record_is_another_trial(surfaces: Surfaces):

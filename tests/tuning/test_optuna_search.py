@@ -138,8 +138,8 @@ class Driver:
                 search.on_trial_complete(name, {"error": str(error), "done": True})
                 return True
             self.store.put(signature, config, made)
-            levels = made.evaluation.forecasts[""].levels
-            found.append([o.of(made.evaluation.metrics, levels) for o in self.objectives])
+            levels = made.evaluation.test.forecasts[""].levels
+            found.append([o.of(made.metrics, levels) for o in self.objectives])
         means = [sum(values) / len(values) for values in zip(*found, strict=True)]
         ended = {o.metric: mean for o, mean in zip(self.objectives, means, strict=True)}
         search.on_trial_complete(name, {STORED: True, "done": True, **ended})

@@ -90,7 +90,7 @@ def test_what_trials_share_is_trained_once_and_to_the_bit(store: Store, trained:
         for name, value in state.items():
             np.testing.assert_array_equal(value, alone.state[name], err_msg=name)
         skip = ("cost/fit_seconds", "cost/evaluate_seconds")
-        expected = {k: v for k, v in alone.evaluation.metrics.items() if k not in skip}
+        expected = {k: v for k, v in alone.metrics.items() if k not in skip}
         assert {k: v for k, v in stored.metrics.items() if k not in skip} == expected
         assert stored.stages == alone.stages
         curve = [(e.epoch, e.phase, e.val_loss) for e in stored.history.epochs]
