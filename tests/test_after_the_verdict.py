@@ -468,7 +468,9 @@ def test_a_metric_that_fails_is_a_line_and_an_exit_code(
     outcome = go()
     assert outcome.failures["metrics of shrunk AR seed 0"] == "ZeroDivisionError: division by zero"
     assert len(outcome.table) == 3
-    assert "failed: metrics of shrunk AR seed 0: ZeroDivisionError: division by zero" in capsys.readouterr().out
+    assert (
+        "failed: metrics of shrunk AR seed 0: ZeroDivisionError: division by zero" in capsys.readouterr().out
+    )
 
 
 def test_a_trial_has_one_skill_everywhere(project: Path) -> None:

@@ -129,6 +129,17 @@ class Panel:
     bars: dict[str, Bars]
     source: str
 
+    def require(self, ticker: str) -> None:
+        """See that a ticker is there.
+
+        Raises
+        ------
+        UserError
+            If it is not; the message names the nearest one.
+        """
+        if ticker not in self.bars:
+            raise UserError(f"unknown ticker {ticker!r} in {self.source}: {nearest(ticker, self.bars)}")
+
     def select(self, tickers: Sequence[str], start: str | None = None, end: str | None = None) -> Panel:
         """Keep some tickers and a range of days, without copying.
 
@@ -154,8 +165,7 @@ class Panel:
         first, last = _bound(start, "start"), _bound(end, "end")
         chosen: dict[str, Bars] = {}
         for ticker in tickers:
-            if ticker not in self.bars:
-                raise UserError(f"unknown ticker {ticker!r} in {self.source}: {nearest(ticker, self.bars)}")
+            self.require(ticker)
             bars = self.bars[ticker]
             low = 0 if first is None else int(np.searchsorted(bars.dates, first))
             high = len(bars) if last is None else int(np.searchsorted(bars.dates, last, side="right"))

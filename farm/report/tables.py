@@ -165,12 +165,13 @@ def verdict_sentence(table: pd.DataFrame, references: tuple[str, ...], tried: in
     else:
         verb = "is shown to beat" if "not shown" in set(judged["beats"]) else "beats"
         sentence = f"No variant {verb} {first}: the closest, {name}, has {distance}"
-    sentence += _against_the_best(best, first) + _found_half_the_time(best)
-    if twins := equal_references(table, references):
-        sentence += f"; {' and '.join(twins)} {'is' if len(twins) == 1 else 'are'} {first} here, to the bit"
     drawn = judged.loc[~judged["settled"], "seeds"]
     few = "; fewer than 3 seeds: too few to trust" if drawn.min() < FEWEST_SEEDS else ""
-    return f"{sentence}{few}."
+    twins = equal_references(table, references)
+    are = f"{' and '.join(twins)} {'is' if len(twins) == 1 else 'are'}"
+    same = f"{are} {first} here, to the bit" if twins else ""
+    more = filter(None, (_against_the_best(best, first), _found_half_the_time(best), same))
+    return " ".join(f"{text}." for text in (f"{sentence}{few}", *more))
 
 
 def evaluation_table(records: Trials) -> pd.DataFrame:
@@ -315,12 +316,13 @@ def _against_the_best(row: Mapping[Any, Any], first: str) -> str:
         return ""
     word = {"yes": "beats", "no": "is no better than", "no test": "is not tested against"}
     verb = word.get(row["beats_best"], "is not shown to beat")
-    return f"; it {verb} {best}, the best baseline on these days: {_distance(row, 'best', 1, 'best_dm_p')}"
+    apart = _distance(row, "best", 1, "best_dm_p")
+    return f"{row['model']} {verb} {best}, the best baseline on these days: {apart}"
 
 
 def _found_half_the_time(row: Mapping[Any, Any]) -> str:
     gain = 100 * row.get("detectable", math.nan)
-    return f"; with these days a gain of {gain:.2g} % in RMSE is found half the time" if gain == gain else ""
+    return f"With these days a gain of {gain:.2g} % in RMSE is found half the time" if gain == gain else ""
 
 
 def _distance(row: Mapping[Any, Any], reference: str, tried: int, dm_p: str = "dm_p") -> str:

@@ -104,7 +104,10 @@ class PanelStudy(StudyConfig):
 
     def data_digest(self, source: Source) -> str:
         """Digest the bars of `tickers`."""
-        bars = _panel(source).bars
+        panel = _panel(source)
+        for ticker in self.tickers():
+            panel.require(ticker)
+        bars = panel.bars
         text = " ".join(f"{ticker}={bars[ticker].digest}" for ticker in self.tickers())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

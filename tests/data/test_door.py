@@ -521,7 +521,7 @@ HEADERS = st.sampled_from(
 )
 ROWS = st.lists(st.lists(CELLS, min_size=5, max_size=8).map(",".join), max_size=5).map("\n".join)
 GOOD = st.sampled_from([sample().to_csv(index=False), wide().to_csv()])
-FUZZ = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ

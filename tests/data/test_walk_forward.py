@@ -17,7 +17,7 @@ from farm.data.windows import next_step_dataset
     first=st.floats(0.1, 0.9),
     val=st.floats(0.02, 0.5),
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_windows_grow_test_every_later_day_once_and_never_overlap_their_purge(n, gap, windows, first, val):
     split = WalkForward(windows=windows, first=first, val=val, min_rows=2)
     try:

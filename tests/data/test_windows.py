@@ -84,7 +84,7 @@ def test_the_test_block_is_handed_out_once() -> None:
     train=st.floats(0.1, 0.9),
     val=st.floats(0.01, 0.5),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_blocks_never_touch_across_the_purge_gap(n: int, gap: int, train: float, val: float) -> None:
     try:
         one, two, three = Chronological(train=train, val=val, min_rows=2).blocks(n, gap)

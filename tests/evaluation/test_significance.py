@@ -81,7 +81,7 @@ def test_default_lags_follow_the_rule():
 
 
 @given(st.integers(0, 10_000), st.floats(1e-8, 1e8))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_diebold_mariano_is_antisymmetric_and_free_of_scale(seed, scale):
     a, b = losses(seed, n=40)
     one, other = diebold_mariano(a, b), diebold_mariano(b, a)
@@ -165,7 +165,7 @@ def test_correlated_differences_need_the_lags():
 
 
 @given(st.integers(0, 1000), st.integers(2, 30), st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_the_variance_is_never_negative(seed, n, data):
     values = np.random.default_rng(seed).standard_normal(n) * (-1) ** np.arange(n)
     assert long_run_variance(values, data.draw(st.integers(0, n - 1))) >= 0

@@ -7,7 +7,13 @@ import pytest
 from rich.console import Console
 
 from farm.base.errors import UserError
-from farm.report.tables import evaluation_table, verdict_sentence, verdict_table, write_results
+from farm.report.tables import (
+    equal_references,
+    evaluation_table,
+    verdict_sentence,
+    verdict_table,
+    write_results,
+)
 from farm.store import Record
 from tests.report.conftest import REFERENCES, Sweep, make_sweep
 
@@ -185,6 +191,42 @@ def test_warnings_stand_below_the_model(sweep):
     at = next(i for i, line in enumerate(lines) if f" {table.loc[0, 'model']} " in line)
     assert "ignores the peers 2/3" in lines[at + 1]
     assert sum("ignores" in line for line in lines) == 1
+
+
+def judged(**values):
+    row = {
+        "model": "A", "role": "variant", "beats": "not shown", "rmse": 0.02, "linear_rmse_skill": 0.015,
+        "dm_p": 0.3, "linear_p_selected": 0.4, "seeds": 3, "settled": False, "starts": 390,
+        "stretches": 390, "best": "zero", "beats_best": "no", "best_rmse_skill": -0.001, "best_dm_p": 0.8,
+        "best_p_selected": 1.0, "detectable": 0.0132,
+    }  # fmt: skip
+    linear = row | {"model": "linear", "role": "baseline", "rmse": 0.0203, "linear_rmse_skill": 0.0}
+    return pd.DataFrame([row | values, linear])
+
+
+def test_the_sentence_names_the_best_baseline_and_what_could_have_been_found():
+    said = verdict_sentence(judged(), ("linear",))
+    assert said == (
+        "A is not shown to beat linear: it has 1.5 % lower RMSE (DM p = 0.3; bootstrap p = 0.4). A is no"
+        " better than zero, the best baseline on these days: 0.1 % higher RMSE (DM p = 0.8; bootstrap p ="
+        " 1). With these days a gain of 1.3 % in RMSE is found half the time."
+    )
+    assert "zero" not in verdict_sentence(judged(best="linear"), ("linear",))
+
+
+def test_too_few_days_are_said_and_nothing_is_tested():
+    nothing = {"beats": "no test", "dm_p": np.nan, "linear_p_selected": np.nan, "detectable": np.nan}
+    said = verdict_sentence(judged(**nothing, starts=5, stretches=5), ("linear",))
+    assert said == "5 starting days: no test. The best variant, A, has 1.5 % lower RMSE than linear."
+    slow = verdict_sentence(judged(**nothing, starts=100, stretches=3), ("linear",))
+    assert slow.startswith("3 stretches of days over which forecasts do not hang together: no test.")
+
+
+def test_references_that_are_equal_to_the_bit_are_one():
+    table = judged(best="linear", econometric_rmse_skill=0.015)
+    table = pd.concat([table, table.iloc[1:].assign(model="econometric")], ignore_index=True)
+    assert equal_references(table, ("linear", "econometric")) == ["econometric"]
+    assert "econometric is linear here, to the bit." in verdict_sentence(table, ("linear", "econometric"))
 
 
 def test_evaluations_are_laid_out_and_oracles_flagged():

@@ -8,6 +8,7 @@ import farm.models  # noqa: F401
 from farm.base.errors import UserError
 from farm.base.model import MODELS
 from farm.base.types import RISK_LEVELS
+from farm.data.panel import Panel
 from farm.evaluation.value_at_risk import backtest
 from farm.studies.forecast import ForecastStudy
 from tests.scoring import evaluate
@@ -97,3 +98,10 @@ def test_calibrators_without_a_block_are_refused():
 def test_too_short_a_calibration_block_is_one_line(ar1_panel):
     with pytest.raises(UserError, match=r"ticker AR, market MKT: calibrator cqr: got \d+ calibration rows"):
         evaluated(ar1_panel, {"name": "linear"}, split={"name": "calibrated", "calibration": 0.04})
+
+
+def test_a_ticker_that_is_not_there_is_named_before_anything_is_read(ar1_panel: Panel) -> None:
+    for ticker in ("", "ARR"):
+        study = ForecastStudy(ticker=ticker, market="MKT")
+        with pytest.raises(UserError, match=f"unknown ticker '{ticker}' in synthetic"):
+            study.data_digest(ar1_panel)

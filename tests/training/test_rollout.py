@@ -27,7 +27,7 @@ def reference(context: list[float], forecast, horizon: int, offset: int, passes:
     return seen, made
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     known=st.integers(1, 12),
     horizon=st.integers(1, 12),
